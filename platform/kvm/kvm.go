@@ -1,0 +1,137 @@
+// Package kvm drives the machine that hypervisors present: the PC as QEMU, KVM, Cloud Hypervisor and
+// Firecracker make it. It reads the ACPI tables, routes interrupts, moves the bytes of the console,
+// knows the date, and powers the machine off.
+//
+// Drivers speak to the machine through the small interfaces of hardware.go, so that all of them are
+// tested on the host against fakes. Interrupts reach a driver as a goroutine that Line.Wait wakes:
+// nothing here ever runs inside an interrupt.
+//
+// Lock order: Serial.input or powerButton.mu, then interrupts.mu.
+package kvm
+
+import (
+	"errors"
+	"io"
+	"time"
+)
+
+// Facts are what the boot loader told.
+type Facts struct {
+	RSDP      uint64 // physical address of ACPI's root pointer, 0 if it is to be searched for
+	MemoryEnd uint64 // all physical memory that can be viewed lies below
+}
+
+// Machine is the virtual machine that Elver runs in.
+type Machine struct {
+	hw     hardware
+	acpi   acpi
+	power  power
+	ic     *interrupts
+	serial *Serial  // nil if there is none
+	log    *channel // nil if there is none
+	clock  *KVMClock
+	rtc    rtc
+	button powerButton
+}
+
+// start sets up the machine hw.
+func start(hw hardware, f Facts) (*Machine, error) {
+	m := &Machine{hw: hw}
+	m.power = power{hw, &m.acpi}
+	m.log = probeChannel(hw, logPort)
+	m.serial = probeSerial(hw, com1)
+	maskPICs(hw)
+
+	// A machine without ACPI, or with broken tables, has its first I/O APIC where all have it.
+	m.acpi, _ = readACPI(hw.Memory, f.RSDP)
+	for _, r := range []register{m.acpi.fadt.reset, m.acpi.fadt.sleepControl, m.acpi.fadt.pm1aControl, m.acpi.fadt.pm1bControl} {
+		if r.space == spaceMemory && r.present() {
+			hw.Map(r.addr) // ending the machine must not allocate
+		}
+	}
+	m.rtc = rtc{hw, m.acpi.fadt.century}
+	m.clock = startKVMClock(hw)
+
+	var err error
+	m.ic, err = startInterrupts(hw, m.acpi.madt)
+	m.button = powerButton{power: m.power, ic: m.ic}
+	return m, err
+}
+
+// Console returns the first serial port, or nil if the machine has none.
+func (m *Machine) Console() *Serial { return m.serial }
+
+// Listen starts the console's input: handler gets it in order and returns how much of it it took;
+// notify, if not nil, hears of line events. When handler takes less than it was given, reading stops
+// until Serial.Resume is called, and what was not taken is offered again. Neither is called by two
+// goroutines at once.
+//
+// Precondition: Listen was not called before.
+func (m *Machine) Listen(handler func(p []byte) int, notify func(LineEvent)) error {
+	if m.serial == nil {
+		return errors.New("platform: the machine has no serial port: nothing can be read")
+	}
+	line, err := m.ic.routeISA(com1IRQ)
+	if err != nil {
+		return err
+	}
+	m.serial.listen(line, handler, notify)
+	return nil
+}
+
+// HasLogChannel reports whether logs have a channel of their own.
+func (m *Machine) HasLogChannel() bool { return m.log != nil }
+
+// LogWriter returns where logs, traces and reports go: the log channel, else the console, else
+// nowhere.
+func (m *Machine) LogWriter() io.Writer {
+	switch {
+	case m.log != nil:
+		return m.log
+	case m.serial != nil:
+		return m.serial
+	}
+	return io.Discard
+}
+
+// WallClock returns the date and time, in UTC: by KVM's clock to the nanosecond, else by the
+// real-time clock to the second.
+func (m *Machine) WallClock() (time.Time, error) {
+	if m.clock != nil {
+		if t, err := m.clock.now(); err == nil {
+			return t, nil
+		}
+	}
+	return m.rtc.read()
+}
+
+// KVMClock returns KVM's clock, or nil without KVM.
+func (m *Machine) KVMClock() *KVMClock { return m.clock }
+
+// OnPowerButton has pressed called, on a goroutine of its own, each time the power button is
+// pressed. A machine without one never calls it.
+func (m *Machine) OnPowerButton(pressed func()) error { return m.button.start(pressed) }
+
+// CPUCount returns how many CPUs the machine has, at least 1.
+func (m *Machine) CPUCount() int { return max(m.acpi.madt.cpus, 1) }
+
+// PowerOff waits until the console's output has left the machine and ends it. The status goes to
+// the host by every channel that there is. It does not return.
+func (m *Machine) PowerOff(status uint8) {
+	if m.serial != nil {
+		m.serial.Drain()
+	}
+	m.PowerOffNow(status)
+}
+
+// PowerOffNow ends the machine at once, without parking, for a kernel that failed. It does not
+// return.
+func (m *Machine) PowerOffNow(status uint8) { m.power.off(status) }
+
+// Reset restarts the machine. It does not return.
+func (m *Machine) Reset() {
+	if m.serial != nil {
+		m.serial.Drain()
+	}
+	m.power.reset()
+}
