@@ -1,0 +1,254 @@
+package amd64
+
+import (
+	"unsafe"
+
+	"elver/runtime/metal"
+)
+
+// Entry is a page-table entry (Intel SDM vol. 3, 4.5). Bits 9 to 11 are the software's.
+type Entry uint64
+
+// The bits of an Entry.
+const (
+	EntryPresent  Entry = 1 << 0
+	EntryWritable Entry = 1 << 1
+	EntryUser     Entry = 1 << 2
+	EntryAccessed Entry = 1 << 5
+	EntryDirty    Entry = 1 << 6
+	EntryLarge    Entry = 1 << 7
+	EntrySoft0    Entry = 1 << 9
+	EntrySoft1    Entry = 1 << 10
+	EntrySoft2    Entry = 1 << 11
+	EntryNX       Entry = 1 << 63 // only if HasNX; reserved otherwise
+
+	entryAddress Entry = 0x000ffffffffff000
+)
+
+// Frame returns the physical address of the frame that e points to.
+func (e Entry) Frame() uint64 { return uint64(e & entryAddress) }
+
+const (
+	pageShift     = 12
+	pageSize      = 1 << pageShift
+	levelBits     = 9
+	entries       = 1 << levelBits
+	userHalf      = entries / 2
+	rootShift     = pageShift + 3*levelBits
+	userTableEnd  = uint64(1) << (rootShift + levelBits - 1)
+	tablePresence = EntryPresent | EntryWritable | EntryUser | EntryAccessed
+
+	// LeafSpan is how many bytes of address space one leaf table maps.
+	LeafSpan = 1 << (pageShift + levelBits)
+)
+
+// Table is one page of entries, seen through the direct map.
+type Table [entries]Entry
+
+func tableAt(pa uint64) *Table {
+	return (*Table)(unsafe.Pointer(unsafe.SliceData(metal.View(pa, pageSize))))
+}
+
+// Index returns which entry of its leaf table maps va.
+func Index(va uint64) int { return int(va>>pageShift) & (entries - 1) }
+
+// PageTable is the tree of tables of one address space. Its upper half is the kernel's, shared by
+// all; what follows is about the lower half.
+//
+// The caller writes leaf entries itself and tells the table afterwards: Changed for an entry that was
+// present, Drop for the frame that nobody maps any more. Nothing is promised to the CPU or given back
+// until Flush. A new entry in place of one that was not present needs neither.
+//
+// A PageTable has no lock: the address space's protects it. A zero PageTable that was never
+// initialised with Init cannot be loaded, but InitSparse makes it a sparse array of frames.
+type PageTable struct {
+	root   uint64
+	tables uint64 // frames of tables, the root included
+
+	leaf     *Table // the leaf table that Entry found last, nil for none
+	leafBase uint64
+
+	changedFrom, changedTo uint64 // what the TLB may know wrongly; empty if from >= to
+	unlinked               bool   // tables were unlinked: the paging-structure caches may know them
+	dropped                int
+	drops                  [64]uint64 // frames to be unreferenced after the TLB forgot them
+}
+
+// Init makes the root table, whose upper half is the kernel's. It returns false if no frame is free.
+func (t *PageTable) Init() bool {
+	if !t.InitSparse() {
+		return false
+	}
+	// The kernel's top-level entries are all there from boot on, so a copy never grows old.
+	copy(tableAt(t.root)[userHalf:], tableAt(KernelRoot())[userHalf:])
+	return true
+}
+
+// InitSparse makes a root table that isn't for the CPU: an array of frames, indexed by an offset
+// below 2^47 in place of an address.
+func (t *PageTable) InitSparse() bool {
+	pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+	if !ok {
+		return false
+	}
+	metal.Zero(pa, pageSize)
+	*t = PageTable{root: pa, tables: 1}
+	return true
+}
+
+// Destroy frees all tables, the root included, after it made sure that no CPU has it loaded.
+// Precondition: the caller dropped the frames of all leaf entries.
+func (t *PageTable) Destroy() {
+	t.FreeTables(0, userTableEnd)
+	t.Flush()
+	unloadRoot(t.root)
+	metal.Unref(t.root)
+	*t = PageTable{}
+}
+
+// Root returns the physical address of the root table.
+func (t *PageTable) Root() uint64 { return t.root }
+
+// Tables returns how many frames the tables take, the root included.
+func (t *PageTable) Tables() uint64 { return t.tables }
+
+// Entry returns the leaf entry of va, making the tables that lead to it. It returns nil if no frame
+// is free for a table. The pointer is good until FreeTables or Destroy.
+func (t *PageTable) Entry(va uint64) *Entry {
+	base := va &^ (LeafSpan - 1)
+	if t.leaf != nil && t.leafBase == base {
+		return &t.leaf[Index(va)]
+	}
+	table := tableAt(t.root)
+	for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+		e := &table[(va>>shift)&(entries-1)]
+		if *e == 0 {
+			pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+			if !ok {
+				return nil
+			}
+			metal.Zero(pa, pageSize)
+			t.tables++
+			*e = Entry(pa) | tablePresence
+		}
+		table = tableAt(e.Frame())
+	}
+	t.leaf, t.leafBase = table, base
+	return &table[Index(va)]
+}
+
+// Lookup returns the leaf entry of va, or nil if there is no table for it.
+func (t *PageTable) Lookup(va uint64) *Entry {
+	base := va &^ (LeafSpan - 1)
+	if t.leaf != nil && t.leafBase == base {
+		return &t.leaf[Index(va)]
+	}
+	table := tableAt(t.root)
+	for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+		e := table[(va>>shift)&(entries-1)]
+		if e == 0 {
+			return nil
+		}
+		table = tableAt(e.Frame())
+	}
+	t.leaf, t.leafBase = table, base
+	return &table[Index(va)]
+}
+
+// Next returns the first leaf table that maps something of [va, end), and the address that its first
+// entry maps. It skips what has no tables without looking at its pages. It returns nil at the end.
+func (t *PageTable) Next(va, end uint64) (*Table, uint64) {
+search:
+	for va < end {
+		table := tableAt(t.root)
+		for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+			e := table[(va>>shift)&(entries-1)]
+			if e == 0 {
+				va = (va>>shift + 1) << shift
+				continue search
+			}
+			table = tableAt(e.Frame())
+		}
+		return table, va &^ (LeafSpan - 1)
+	}
+	return nil, 0
+}
+
+// Changed notes that the entry of va, which was present, is now another: the TLB has to forget it.
+func (t *PageTable) Changed(va uint64) {
+	if t.changedFrom >= t.changedTo {
+		t.changedFrom, t.changedTo = va, va+pageSize
+		return
+	}
+	t.changedFrom = min(t.changedFrom, va)
+	t.changedTo = max(t.changedTo, va+pageSize)
+}
+
+// Drop gives up a reference of the frame at pa, which is no longer mapped, once the TLB forgot it.
+func (t *PageTable) Drop(pa uint64) {
+	if t.dropped == len(t.drops) {
+		t.Flush()
+	}
+	t.drops[t.dropped] = pa
+	t.dropped++
+}
+
+// flushAllAbove is the number of pages above which the TLB is emptied rather than told of each.
+const flushAllAbove = 32
+
+// Flush makes the TLB forget what changed, then gives up the dropped frames.
+func (t *PageTable) Flush() {
+	if t.unlinked || t.changedFrom < t.changedTo {
+		if rootLoaded(t.root) {
+			if t.unlinked || t.changedTo-t.changedFrom > flushAllAbove*pageSize {
+				FlushTLB()
+			} else {
+				for va := t.changedFrom; va < t.changedTo; va += pageSize {
+					InvalidatePage(va)
+				}
+			}
+		}
+		t.changedFrom, t.changedTo, t.unlinked = 0, 0, false
+	}
+	for _, pa := range t.drops[:t.dropped] {
+		metal.Unref(pa)
+	}
+	t.dropped = 0
+}
+
+// FreeTables frees the tables that map nothing outside [floor, ceiling).
+// Precondition: all their leaf entries are zero. The caller calls Flush afterwards.
+func (t *PageTable) FreeTables(floor, ceiling uint64) {
+	if ceiling-floor < LeafSpan {
+		return
+	}
+	t.leaf = nil
+	t.freeBelow(tableAt(t.root), 0, rootShift, floor, min(ceiling, userTableEnd))
+}
+
+// freeBelow frees the children of table, which maps from base on with entries of 1<<shift bytes. It
+// calls itself once per level, three deep.
+func (t *PageTable) freeBelow(table *Table, base uint64, shift uint, floor, ceiling uint64) {
+	span := uint64(1) << shift
+	first := base
+	if floor > base {
+		first = floor &^ (span - 1)
+	}
+	for va := first; va < ceiling && va < base+span*entries; va += span {
+		e := &table[(va>>shift)&(entries-1)]
+		if *e == 0 {
+			continue
+		}
+		child := e.Frame()
+		if shift > pageShift+levelBits {
+			t.freeBelow(tableAt(child), va, shift-levelBits, floor, ceiling)
+		}
+		if va >= floor && va+span <= ceiling {
+			*e = 0
+			t.tables--
+			t.unlinked = true
+			t.Drop(child)
+		}
+		metal.CondResched()
+	}
+}
