@@ -1,0 +1,231 @@
+// Package kernel is the processes and threads of the program, and what Linux gives them to live with:
+// signals, futexes, timers, clocks, credentials and limits.
+//
+// A thread of the program is a goroutine in the loop of loop.go. Everything that a thread calls on
+// itself (Block, Clone, Exit, the futex operations, SetMask …) must be called on its own goroutine,
+// from a system call handler; what is called on others (Process.Kill, Thread.Wake, Process.CPUTime …) may be
+// called from any goroutine.
+//
+// A system call handler returns its result with Thread.Return or Thread.Fail. Errors are unix.Errno;
+// of these ERESTARTSYS and its kin (restart.go) never reach the program: the loop resolves them as Linux
+// does.
+//
+// Lock order:
+//
+//	Kernel.tree              who is whose child, groups, sessions, the table of threads
+//	  Process.mu             pending signals, the list of threads, stop and exit of the group
+//	    Actions.mu           what is done about each signal
+//	    Limits.mu
+//	futex bucket             two of them in the order of their index
+//	Timer.mu                 not held while the timer's signal is sent
+//	clockSet.mu
+//
+// No lock of this package is held while the memory of the program is touched, but for a futex bucket,
+// under which a word is read only if that cannot fault (futex.go). Waking a thread takes no lock.
+package kernel
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/arch/amd64"
+	"elver/kernel/mm"
+)
+
+// Attachment is what a process carries besides memory and signals: descriptors, root, working
+// directory and umask. Package vfs implements it.
+type Attachment interface {
+	// Fork returns the attachment of a new process: a copy.
+	Fork() Attachment
+	// Exec closes what is closed on exec.
+	Exec()
+	// Exit gives everything back: the last thread of the process is gone.
+	Exit()
+}
+
+// Config is what the kernel needs from the packages above it.
+type Config struct {
+	// Syscall serves the system call in t.Ctx on t's goroutine and ends it by t.Return, t.Fail or
+	// t.Sigreturn.
+	Syscall func(t *Thread)
+	// Report takes the report of a program that dies by a fatal signal; nil: the log does.
+	Report io.Writer
+	// MaxTasks limits how many threads there may be at once; 0: what memory allows.
+	MaxTasks uint64
+
+	// enter replaces amd64.Context.Enter in tests.
+	enter func(t *Thread) amd64.Event
+}
+
+// Kernel is the machine as its processes see it.
+type Kernel struct {
+	config Config
+
+	tree     sync.Mutex
+	threads  map[int32]*Thread       // guarded by tree: all threads, by tid, leaders that are zombies included
+	groups   map[int32]*ProcessGroup // guarded by tree
+	sessions map[int32]*Session      // guarded by tree
+	lastTID  int32                   // guarded by tree
+	first    *Process                // guarded by tree
+	tasks    int                     // guarded by tree: threads that have not exited
+
+	users sync.Map // uid to *user
+
+	running  sync.WaitGroup // the goroutines of threads
+	ended    chan struct{}  // closed when the first process ends
+	status   ExitStatus     // of the first process, once ended is closed
+	stopping atomic.Bool    // Stop was called: no new threads
+
+	futexes futexTable
+	started int64 // Monotonic at New, in nanoseconds
+}
+
+// New returns a machine without processes.
+func New(config Config) *Kernel {
+	k := &Kernel{
+		config:   config,
+		threads:  make(map[int32]*Thread),
+		groups:   make(map[int32]*ProcessGroup),
+		sessions: make(map[int32]*Session),
+		ended:    make(chan struct{}),
+		started:  Monotonic(),
+	}
+	if k.config.MaxTasks == 0 {
+		k.config.MaxTasks = defaultMaxTasks()
+	}
+	k.futexes.init()
+	return k
+}
+
+// user counts what limits count per user id rather than per process.
+type user struct {
+	tasks   atomic.Int64 // RLIMIT_NPROC
+	signals atomic.Int64 // RLIMIT_SIGPENDING
+}
+
+func (k *Kernel) user(uid uint32) *user {
+	if u, ok := k.users.Load(uid); ok {
+		return u.(*user)
+	}
+	u, _ := k.users.LoadOrStore(uid, new(user))
+	return u.(*user)
+}
+
+// Thread returns the thread with that id, or nil.
+func (k *Kernel) Thread(tid int32) *Thread {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	return k.threads[tid]
+}
+
+// Process returns the process with that id, zombies included, or nil.
+func (k *Kernel) Process(pid int32) *Process {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	return k.process(pid)
+}
+
+// Precondition: tree is held.
+func (k *Kernel) process(pid int32) *Process {
+	if t := k.threads[pid]; t != nil && t.Proc.PID == pid {
+		return t.Proc
+	}
+	return nil
+}
+
+// Processes returns all processes, zombies included, in no order.
+func (k *Kernel) Processes() []*Process {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	var all []*Process
+	for tid, t := range k.threads {
+		if t.Proc.PID == tid {
+			all = append(all, t.Proc)
+		}
+	}
+	return all
+}
+
+// Counts returns how many threads there are, and how many of them could run now: for sysinfo(2) and
+// /proc/loadavg.
+func (k *Kernel) Counts() (tasks, runnable int) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	for _, t := range k.threads {
+		if t.State() == 'R' {
+			runnable++
+		}
+	}
+	return k.tasks, runnable
+}
+
+// maxTID is one more than the greatest thread id: /proc/sys/kernel/pid_max.
+const maxTID = 4 << 20
+
+// newTID returns a thread id that nothing carries. Precondition: tree is held.
+func (k *Kernel) newTID() (int32, error) {
+	for range maxTID {
+		k.lastTID++
+		if k.lastTID >= maxTID {
+			k.lastTID = 300 // the low numbers go to the first processes alone, as in Linux
+		}
+		id := k.lastTID
+		if k.threads[id] == nil && k.groups[id] == nil && k.sessions[id] == nil {
+			return id, nil
+		}
+	}
+	return 0, unix.EAGAIN
+}
+
+// NewFirst makes the first process, pid 1, in its own session, with one thread that Start starts after
+// the loader has set its registers. The name is its comm name, cut to 15 bytes. It takes over as.
+func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, name string) (*Thread, error) {
+	return k.newFirst(as, attach, name)
+}
+
+// Wait returns the status of the first process once that has ended.
+func (k *Kernel) Wait() ExitStatus {
+	<-k.ended
+	return k.status
+}
+
+// Stop kills what is left of the processes and waits until the last thread is gone.
+func (k *Kernel) Stop() {
+	k.stopping.Store(true)
+	for _, p := range k.Processes() {
+		p.Kill(sigKill, KernelInfo(sigKill))
+	}
+	k.running.Wait()
+}
+
+// ExitStatus is how a process ended or what else wait4(2) reports, in its encoding.
+type ExitStatus uint32
+
+// Exited is the status of a process that ended by exit_group with code.
+func Exited(code int) ExitStatus { return ExitStatus(code&0xff) << 8 }
+
+// Killed is the status of a process that a signal ended.
+func Killed(sig Signal) ExitStatus {
+	s := ExitStatus(sig)
+	if coreSignals.Has(sig) {
+		s |= 0x80
+	}
+	return s
+}
+
+// Signal returns the signal that ended the process, 0 if it exited.
+func (s ExitStatus) Signal() Signal { return Signal(s & 0x7f) }
+
+// Code returns what a shell calls the status: the exit code, or 128+N for signal N.
+func (s ExitStatus) Code() int {
+	if n := s.Signal(); n != 0 {
+		return 128 + int(n)
+	}
+	return int(s >> 8 & 0xff)
+}
+
+var _ waiter.EventListener = (*Thread)(nil)
