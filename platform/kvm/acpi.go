@@ -282,6 +282,7 @@ func parseFADT(t []byte) fadt {
 	f.pm1aControl = r.either(172, 64)
 	f.pm1bControl = r.either(184, 68)
 	f.timer = r.either(208, 76)
+	f.timer.width = 32
 	return f
 }
 

@@ -108,6 +108,19 @@ func (m *Machine) WallClock() (time.Time, error) {
 // KVMClock returns KVM's clock, or nil without KVM.
 func (m *Machine) KVMClock() *KVMClock { return m.clock }
 
+// PMTimer returns the port of the ACPI timer, which counts at 3.579545 MHz in 24 or 32 bits (ACPI
+// 6.5, 4.8.2.1), or ok false if the machine has none.
+func (m *Machine) PMTimer() (port uint16, width int, ok bool) {
+	f := &m.acpi.fadt
+	if !f.timer.present() || f.timer.space != spaceIO {
+		return 0, 0, false
+	}
+	if f.timerWide {
+		return uint16(f.timer.addr), 32, true
+	}
+	return uint16(f.timer.addr), 24, true
+}
+
 // OnPowerButton has pressed called, on a goroutine of its own, each time the power button is
 // pressed. A machine without one never calls it.
 func (m *Machine) OnPowerButton(pressed func()) error { return m.button.start(pressed) }

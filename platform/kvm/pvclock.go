@@ -98,7 +98,7 @@ var errClockBusy = errors.New("platform: KVM never finishes an update of its clo
 func (c *KVMClock) readVersioned(at, n int) ([timeInfoBytes]byte, bool) {
 	var out [timeInfoBytes]byte
 	p := c.page[at : at+n]
-	for range 1 << 20 {
+	for range 1 << 16 {
 		before := le.Uint32(p)
 		copy(out[:], p) // a store: the compiler can't take the second load of the version for the first
 		if after := le.Uint32(p); before == after && before&1 == 0 {
