@@ -1,0 +1,300 @@
+package runtime
+
+import (
+	"internal/runtime/math"
+	_ "unsafe" // for linkname
+)
+
+// The clock: the time stamp counter, its frequency measured against the PIT at boot and measured
+// again, over a longer time, as soon as the machine has been up long enough; and the timer
+// interrupt of the local APIC.
+
+const (
+	metalPITFrequency = 1193182 // Hz (Intel 8254)
+	metalFirstTicks   = 480     // PIT ticks of the first measurement: 0.4 ms
+	metalSecondTicks  = 36000   // of the second: 30 ms, of the 55 ms that 16 bits last
+	metalThirdTicks   = 62000
+)
+
+// metalClock is in the data section: it is read before BSS can be.
+var metalClock = struct {
+	scale      uint64 // nanoseconds of a TSC tick, times 1<<32
+	tsc        uint64 // nanotime was ns when the counter was tsc
+	ns         int64
+	wall       int64  // what to add to nanotime for the time since 1970, in ns
+	frequency  uint64 // Hz
+	pitTSC     uint64 // when the running measurement began
+	pitCount   uint64
+	pitRefine  bool   // the frequency is still a rough one
+	armed      int64  // nanotime at which the timer will interrupt; 0: not armed
+	timerScale uint64 // APIC timer ticks of a nanosecond, times 1<<32; 0: TSC deadline mode
+	apic       uintptr
+	x2apic     bool
+}{scale: 1 << 32}
+
+// metalTimeSlice is how long a goroutine, or the program, runs before others have their turn.
+const metalTimeSlice = 10e6
+
+//go:nosplit
+func metalNanotime() int64 {
+	c := &metalClock
+	hi, lo := math.Mul64(metalRDTSC()-c.tsc, c.scale)
+	return c.ns + int64(hi<<32|lo>>32)
+}
+
+//go:nosplit
+func metalSetFrequency(hz uint64) {
+	c := &metalClock
+	now := metalRDTSC()
+	c.ns, c.tsc = metalNanotime(), now
+	c.frequency = max(hz, 1)
+	c.scale = 1e9 << 32 / c.frequency
+}
+
+// metalPITRead returns the count of the PIT's channel 2, which runs down.
+//
+//go:nosplit
+func metalPITRead() uint64 {
+	metalOut8(0x43, 0x80)
+	lo := metalIn8(0x42)
+	return uint64(metalIn8(0x42))<<8 | uint64(lo)
+}
+
+// metalInitClock measures the TSC, and the APIC's timer with it.
+//
+//go:nosplit
+func metalInitClock() {
+	c := &metalClock
+	metalInitAPIC()
+	metalOut8(0x61, metalIn8(0x61)&^2|1) // gate on, speaker off
+	metalOut8(0x43, 0xb0)                // channel 2, both bytes, one-shot
+	metalOut8(0x42, 0xff)
+	metalOut8(0x42, 0xff)
+	// Between a count that was just written and its first tick the counter doesn't run yet.
+	first := metalPITRead()
+	start := metalRDTSC()
+	for metalPITRead() == first && metalRDTSC()-start < 1<<20 {
+	}
+	count, tsc := metalPITRead(), metalRDTSC()
+	c.pitCount, c.pitTSC = count, tsc
+	metalAPICWrite(metalAPICInitial, 0xffffffff)
+	for {
+		now := metalPITRead()
+		end := metalRDTSC()
+		if ticks := (count - now) & 0xffff; ticks >= metalFirstTicks && ticks < 0x8000 {
+			c.frequency = (end - tsc) * metalPITFrequency / ticks
+			elapsed := 0xffffffff - uint64(metalAPICRead(metalAPICCurrent))
+			if c.timerScale != 0 {
+				c.timerScale = elapsed << 32 / (ticks * 1e9 / metalPITFrequency)
+			}
+			c.pitRefine = true
+			break
+		}
+		if end-tsc > 1<<28 { // no PIT: take what CPUID says, else 1 GHz
+			c.frequency = metalCPUIDFrequency()
+			break
+		}
+	}
+	metalAPICWrite(metalAPICInitial, 0)
+	c.tsc = tsc
+	if c.frequency == 0 {
+		c.frequency = 1e9
+	}
+	c.scale = 1e9 << 32 / c.frequency
+}
+
+// metalCPUIDFrequency returns the TSC's frequency from CPUID leaf 0x15 or 0x16, or 0.
+//
+//go:nosplit
+func metalCPUIDFrequency() uint64 {
+	var out [4]uint32
+	metalCPUID(0, 0, &out)
+	if out[0] >= 0x15 {
+		metalCPUID(0x15, 0, &out)
+		if out[0] != 0 && out[1] != 0 && out[2] != 0 {
+			return uint64(out[2]) * uint64(out[1]) / uint64(out[0])
+		}
+		metalCPUID(0x16, 0, &out)
+		return uint64(out[0]&0xffff) * 1e6
+	}
+	return 0
+}
+
+// metalRefine measures the TSC over a longer time, if the time since the measurement began is long
+// enough for that and not so long that the PIT's 16 bits may have wrapped.
+//
+//go:nosplit
+func metalRefine() {
+	c := &metalClock
+	tsc := metalRDTSC()
+	ticks := (tsc - c.pitTSC) * metalPITFrequency / c.frequency
+	if ticks < metalSecondTicks {
+		return
+	}
+	count := metalPITRead()
+	end := metalRDTSC()
+	if ticks < metalThirdTicks && end-tsc < c.frequency/100000 {
+		c.pitRefine = false
+		metalSetFrequency((tsc - c.pitTSC) * metalPITFrequency / ((c.pitCount - count) & 0xffff))
+		return
+	}
+	c.pitCount, c.pitTSC = count, end
+}
+
+// The local APIC's registers (Intel SDM vol. 3, 11.4.1), as offsets of its page.
+const (
+	metalAPICEOI      = 0xb0
+	metalAPICSpurious = 0xf0
+	metalAPICTimer    = 0x320
+	metalAPICLINT0    = 0x350
+	metalAPICInitial  = 0x380
+	metalAPICCurrent  = 0x390
+	metalAPICDivide   = 0x3e0
+
+	metalMSRAPICBase    = 0x1b
+	metalMSRTSCDeadline = 0x6e0
+
+	metalVectorTimer    = 0xfe
+	metalVectorSpurious = 0xff
+)
+
+//go:nosplit
+func metalInitAPIC() {
+	c := &metalClock
+	base := metalReadMSR(metalMSRAPICBase)
+	c.x2apic = metalCPUIDBit(1, 2, 21)
+	if c.x2apic {
+		metalWriteMSR(metalMSRAPICBase, base|1<<11|1<<10)
+	} else {
+		metalWriteMSR(metalMSRAPICBase, base|1<<11)
+		c.apic = metal_MapDevice(base&0xffffff000, metalPage)
+	}
+	metalAPICWrite(metalAPICSpurious, 1<<8|metalVectorSpurious)
+	metalAPICWrite(metalAPICLINT0, 1<<16)
+	metalAPICWrite(metalAPICDivide, 0xb)
+	if metalCPUIDBit(1, 2, 24) {
+		metalAPICWrite(metalAPICTimer, 2<<17|metalVectorTimer)
+	} else {
+		metalAPICWrite(metalAPICTimer, metalVectorTimer)
+		c.timerScale = 1
+	}
+}
+
+//go:nosplit
+func metalAPICWrite(register uintptr, v uint32) {
+	if metalClock.x2apic {
+		metalWriteMSR(0x800+uint32(register>>4), uint64(v))
+		return
+	}
+	metalStore32(metalClock.apic+register, v)
+}
+
+//go:nosplit
+func metalAPICRead(register uintptr) uint32 {
+	if metalClock.x2apic {
+		return uint32(metalReadMSR(0x800 + uint32(register>>4)))
+	}
+	return metalLoad32(metalClock.apic + register)
+}
+
+// metalArm makes the timer interrupt when nanotime reaches deadline.
+//
+//go:nosplit
+func metalArm(deadline int64) {
+	c := &metalClock
+	c.armed = deadline
+	delay := uint64(max(deadline-metalNanotime(), 1))
+	if c.timerScale == 0 {
+		metalWriteMSR(metalMSRTSCDeadline, metalRDTSC()+min(delay, 1e9)*c.frequency/1e9)
+		return
+	}
+	hi, lo := math.Mul64(min(delay, 1e9), c.timerScale)
+	metalAPICWrite(metalAPICInitial, uint32(min(max(hi<<32|lo>>32, 1), 0xffffffff)))
+}
+
+// metalIdle halts the CPU until an interrupt, or until deadline.
+//
+//go:nosplit
+func metalIdle(deadline int64) {
+	if metalIRQ.pending != 0 {
+		return
+	}
+	if deadline != metalForever && (metalClock.armed == 0 || deadline < metalClock.armed) {
+		metalArm(deadline)
+	}
+	metalHalt()
+	if metalClock.pitRefine {
+		metalRefine()
+	}
+}
+
+// metalBeforeUser arms the timer, if it isn't already, for the end of the time slice or the next Go
+// timer. It is called before every entry into user mode.
+//
+//go:linkname metalBeforeUser elver/runtime/metal.BeforeUser
+//go:nosplit
+func metalBeforeUser() {
+	c := &metalClock
+	when := getg().m.p.ptr().timers.wakeTime()
+	if c.armed != 0 && (when == 0 || when >= c.armed) {
+		return
+	}
+	slice := metalNanotime() + metalTimeSlice
+	if when == 0 || when > slice {
+		when = slice
+	}
+	if c.armed == 0 || when < c.armed {
+		metalArm(when)
+	}
+}
+
+// metal_Tick is called after an interrupt of user mode and, by way of CondResched, at the end of a
+// slice in the kernel: it readies the goroutines whose interrupts are pending, lets every M that
+// can run do so, then the other goroutines.
+//
+//go:linkname metal_Tick elver/runtime/metal.Tick
+func metal_Tick() {
+	if metalClock.pitRefine {
+		metalRefine()
+	}
+	metalReadyIRQs()
+	metalYield()
+	metalIRQ.slice = metalNanotime() + metalTimeSlice
+	Gosched()
+}
+
+// metal_CondResched is metal_Tick when a slice has passed since the last.
+//
+//go:linkname metal_CondResched elver/runtime/metal.CondResched
+func metal_CondResched() {
+	if metalNanotime() >= metalIRQ.slice {
+		metal_Tick()
+	}
+}
+
+//go:linkname metal_SetTSCFrequency elver/runtime/metal.SetTSCFrequency
+func metal_SetTSCFrequency(hz uint64) {
+	metalSetFrequency(hz)
+	metalClock.pitRefine = false
+}
+
+//go:linkname metal_TSCFrequency elver/runtime/metal.TSCFrequency
+func metal_TSCFrequency() uint64 { return metalClock.frequency }
+
+//go:linkname metal_SetWallClock elver/runtime/metal.SetWallClock
+func metal_SetWallClock(unixNS int64) { metalClock.wall = unixNS - metalNanotime() }
+
+//go:linkname metal_Clock elver/runtime/metal.Clock
+func metal_Clock() (tsc, scale uint64, ns, wall int64) {
+	c := &metalClock
+	return c.tsc, c.scale, c.ns, c.wall
+}
+
+// metalNow serves time.now.
+//
+//go:nosplit
+func metalNow() (sec int64, nsec int32, mono int64) {
+	mono = metalNanotime()
+	wall := mono + metalClock.wall
+	return wall / 1e9, int32(wall % 1e9), mono
+}

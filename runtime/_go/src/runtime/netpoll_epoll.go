@@ -1,0 +1,121 @@
+package runtime
+
+import (
+	"internal/runtime/atomic"
+	"unsafe"
+)
+
+// The scheduler's poll: interrupts are its only events. A goroutine that serves a device parks in
+// WaitIRQ; an interrupt sets a pending bit and nothing else; the poll, or a tick, readies the
+// goroutine.
+
+// metalIRQ is in the data section: an interrupt may be noted before BSS can be touched.
+var metalIRQ = struct {
+	pending uint32    // how many vectors are noted
+	slice   int64     // nanotime at which the running slice ends
+	noted   [256]bool // by vector
+	waiter  [256]guintptr
+	wake    atomic.Uint32 // netpollBreak's
+}{slice: 1}
+
+func netpollinit()                                 {}
+func netpollIsPollDescriptor(fd uintptr) bool      { return false }
+func netpollopen(fd uintptr, pd *pollDesc) uintptr { return _ENOSYS }
+func netpollclose(fd uintptr) uintptr              { return _ENOSYS }
+func netpollarm(pd *pollDesc, mode int)            { throw("runtime: unused") }
+
+// netpollBreak ends a netpoll that blocks.
+func netpollBreak() {
+	metalIRQ.wake.Store(1)
+	metalWake(metalWaitPoll, 1)
+}
+
+// netpoll returns the goroutines whose interrupts are pending. It blocks until there is one, for
+// delay nanoseconds at most: for ever if delay is negative, not at all if it is 0.
+func netpoll(delay int64) (gList, int32) {
+	list := metalTakeIRQs()
+	if !list.empty() || delay == 0 {
+		return list, 0
+	}
+	if metalIRQ.wake.Swap(0) == 0 {
+		deadline := int64(metalForever)
+		if delay > 0 {
+			deadline = metalNanotime() + delay
+		}
+		metalSleep(metalWaitPoll, deadline)
+		metalIRQ.wake.Store(0)
+	}
+	return metalTakeIRQs(), 0
+}
+
+// metalTakeIRQs returns the goroutines that wait for a noted vector. A vector that nobody waits
+// for stays noted, but no longer counts as pending.
+func metalTakeIRQs() gList {
+	var list gList
+	if metalIRQ.pending == 0 {
+		return list
+	}
+	metalIRQ.pending = 0
+	for v := range metalIRQ.noted {
+		if gp := metalIRQ.waiter[v].ptr(); gp != nil && metalIRQ.noted[v] {
+			metalIRQ.noted[v] = false
+			metalIRQ.waiter[v] = 0
+			list.push(gp)
+		}
+	}
+	return list
+}
+
+func metalReadyIRQs() {
+	list := metalTakeIRQs()
+	for !list.empty() {
+		goready(list.pop(), 0)
+	}
+}
+
+// metal_WaitIRQ parks the goroutine until vector was noted since the last call.
+//
+//go:linkname metal_WaitIRQ elver/runtime/metal.WaitIRQ
+func metal_WaitIRQ(vector uint8) {
+	if metalIRQ.noted[vector] {
+		metalIRQ.noted[vector] = false
+		return
+	}
+	gopark(metalCommitIRQ, unsafe.Pointer(&metalIRQ.waiter[vector]), waitReasonIOWait, traceBlockNet, 2)
+}
+
+func metalCommitIRQ(gp *g, slot unsafe.Pointer) bool {
+	(*guintptr)(slot).set(gp)
+	return true
+}
+
+// metalNote is the interrupt handler: it notes the vector and ends the interrupt.
+//
+//go:nosplit
+func metalNote(vector uintptr) {
+	switch vector {
+	case metalVectorSpurious:
+		return
+	case metalVectorTimer:
+		metalClock.armed = 0
+	default:
+		metalIRQ.noted[vector&255] = true
+		metalIRQ.pending++
+	}
+	metalAPICWrite(metalAPICEOI, 0)
+}
+
+// metal_Note notes an interrupt that came in user mode.
+//
+//go:linkname metal_Note elver/runtime/metal.Note
+//go:nosplit
+func metal_Note(vector uint64) { metalNote(uintptr(vector)) }
+
+// metalStart runs as the runtime's first goroutine starts: the scheduler polls from now on, even
+// when no goroutine waits for a timer (else it would find the machine deadlocked).
+//
+//go:linkname metalStart elver/runtime/metal.start
+func metalStart() {
+	netpollGenericInit()
+	netpollAdjustWaiters(1)
+}

@@ -1,0 +1,130 @@
+//go:build elver
+
+package metal
+
+import "unsafe"
+
+// directMap is where all RAM is mapped.
+const directMap = 0xffff800000000000
+
+// AllocFrame returns a frame of 4 KiB with one reference and undefined contents. ok is false when
+// no frame is free, and for the program, its page tables and the page cache when only the reserve
+// is.
+func AllocFrame(o Owner) (pa uint64, ok bool)
+
+// AllocHuge returns 2 MiB of aligned memory as one frame with one reference, or ok false.
+func AllocHuge(o Owner) (pa uint64, ok bool)
+
+// Ref adds a reference to the frame at pa.
+func Ref(pa uint64)
+
+// Unref drops a reference of the frame (4 KiB or 2 MiB) at pa, frees it with the last one, and
+// returns how many are left.
+func Unref(pa uint64) uint32
+
+// Refs returns how many references the frame at pa has.
+func Refs(pa uint64) uint32
+
+// SplitHuge makes the 2 MiB frame at pa 512 frames of 4 KiB, each with as many references as the
+// whole had.
+func SplitHuge(pa uint64)
+
+func frameStats(counts *[3 + Owners]uint64)
+
+// Frames returns the counts of frames.
+func Frames() Stats {
+	var counts [3 + Owners]uint64
+	frameStats(&counts)
+	s := Stats{Total: counts[0], Free: counts[1], Reserve: counts[2]}
+	copy(s.ByOwner[:], counts[3:])
+	s.ByOwner[OwnerFree] = s.Free
+	return s
+}
+
+// View returns the n bytes of physical memory at pa through the direct map.
+func View(pa uint64, n int) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(pa)+directMap)), n)
+}
+
+// Zero clears the frame of size bytes (FrameSize or HugeSize) at pa.
+func Zero(pa uint64, size int) { clearMemory(uintptr(pa)+directMap, uintptr(size)) }
+
+func clearMemory(va, n uintptr)
+
+// MapDevice maps n bytes of device registers at the physical address pa, uncached, and returns
+// their virtual address. The mapping lasts.
+func MapDevice(pa uint64, n int) uintptr
+
+// KernelRoot returns the physical address of the kernel's top-level page table, whose upper half
+// every address space shares.
+func KernelRoot() uint64
+
+// TSC returns the time stamp counter.
+func TSC() uint64
+
+// TSCFrequency returns how many TSC ticks a second has.
+func TSCFrequency() uint64
+
+// SetTSCFrequency replaces the measured frequency by one that the hypervisor told.
+func SetTSCFrequency(hz uint64)
+
+// SetWallClock sets the wall clock, in nanoseconds since 1970.
+func SetWallClock(unixNS int64)
+
+// Clock returns how time is computed from the time stamp counter: nanoseconds since boot are
+// ns + (TSC-tsc)*scale>>32, and the time since 1970 is wall more.
+func Clock() (tsc, scale uint64, ns, wall int64)
+
+// Tick is called after an interrupt of user mode: it readies the goroutines whose interrupts are
+// pending and lets the other goroutines run.
+func Tick()
+
+// CondResched lets other goroutines run if the caller has had the CPU for a whole time slice. Loops
+// over work whose size the program chose call it.
+func CondResched()
+
+// BeforeUser arms the timer for the end of the time slice or the next Go timer. It is called before
+// every entry into user mode.
+func BeforeUser()
+
+// Note notes an interrupt on vector that came in user mode.
+func Note(vector uint64)
+
+// WaitIRQ parks the goroutine until an interrupt came in on vector since the last call.
+// One goroutine may wait for a vector.
+func WaitIRQ(vector uint8)
+
+// CPU returns the address of the CPU's block, at which GS base points.
+func CPU() uintptr
+
+// AddFixup makes a page fault of the code in [start, end) go on at resume, both in kernel text.
+func AddFixup(start, end, resume uintptr)
+
+// Console writes p to the kernel's emergency console: the log channel, else the serial port.
+func Console(p []byte)
+
+// PortWrite is a write of Size bytes (1 or 2) to an I/O port.
+type PortWrite struct {
+	Port, Size, Value uint32
+}
+
+// SetPowerOff says which port writes, eight at most, switch the machine off when the kernel fails.
+func SetPowerOff(writes []PortWrite) {
+	for i, w := range writes[:min(len(writes), 8)] {
+		setPowerOff(i, w.Port, w.Size, w.Value)
+	}
+}
+
+func setPowerOff(i int, port, size, value uint32)
+
+// Random fills p from the CPU's generator. hardware is false if it has none: p then depends on the
+// time stamp counter alone and needs stirring with more.
+func Random(p []byte) (hardware bool)
+
+// BootInfo returns what the entry got from the boot loader: the protocol's magic number, the
+// physical address of its information, and the time stamp counter at the entry.
+func BootInfo() (magic uint32, info, entryTSC uint64)
+
+func start()
+
+func init() { start() }

@@ -1,0 +1,1 @@
+// The functions without a body are pushed here by the runtime's overlay.

@@ -1,0 +1,214 @@
+//go:build !elver
+
+package metal
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// The host's arena: ordinary memory whose offset plus arenaBase is the physical address. Frame
+// number 0 stays out of it, so that pa 0 is never a frame, as on the machine.
+const (
+	arenaBase   = 1 << 20
+	arenaFrames = 256 << 20 / FrameSize
+	reserve     = 64
+)
+
+var arena struct {
+	mu     sync.Mutex
+	memory []byte
+	refs   [arenaFrames]uint32
+	owner  [arenaFrames]Owner
+	huge   [arenaFrames]bool
+	next   int // where the search for a free frame starts
+	limit  uint64
+	used   uint64
+	counts [Owners]uint64
+}
+
+func init() {
+	m, err := syscall.Mmap(-1, 0, arenaFrames*FrameSize+HugeSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	if err != nil {
+		panic(fmt.Sprintf("metal: no arena for the frames of a host test: %v", err))
+	}
+	pad := -uintptr(unsafe.Pointer(&m[0])) & (HugeSize - 1)
+	arena.memory = m[pad : pad+arenaFrames*FrameSize]
+	arena.limit = arenaFrames
+}
+
+// SetArenaFrames limits the arena to n frames for a test that runs out of memory, and returns the
+// former limit. It exists on the host alone.
+func SetArenaFrames(n uint64) uint64 {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	old := arena.limit
+	arena.limit = min(n, arenaFrames)
+	return old
+}
+
+func index(pa uint64) int {
+	if pa < arenaBase || pa >= arenaBase+arenaFrames*FrameSize {
+		panic(fmt.Sprintf("metal: %#x is not a frame", pa))
+	}
+	return int((pa - arenaBase) / FrameSize)
+}
+
+// AllocFrame returns a frame of 4 KiB with one reference and undefined contents. ok is false when
+// no frame is free, and for the program and the page cache when only the reserve is.
+func AllocFrame(o Owner) (pa uint64, ok bool) {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if !available(o, 1) {
+		return 0, false
+	}
+	for range arenaFrames {
+		i := arena.next
+		arena.next = (i + 1) % arenaFrames
+		if arena.refs[i] == 0 {
+			take(i, o)
+			return arenaBase + uint64(i)*FrameSize, true
+		}
+	}
+	return 0, false
+}
+
+// AllocHuge returns 2 MiB of aligned memory as one frame with one reference, or ok false.
+func AllocHuge(o Owner) (pa uint64, ok bool) {
+	const n = HugeSize / FrameSize
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if !available(o, n) {
+		return 0, false
+	}
+search:
+	for i := (HugeSize - arenaBase) / FrameSize; i+n <= arenaFrames; i += n {
+		for j := range n {
+			if arena.refs[i+j] != 0 {
+				continue search
+			}
+		}
+		for j := range n {
+			take(i+j, o)
+		}
+		arena.huge[i] = true
+		return arenaBase + uint64(i)*FrameSize, true
+	}
+	return 0, false
+}
+
+func available(o Owner, n uint64) bool {
+	keep := uint64(0)
+	if o == OwnerProgram || o == OwnerPageCache {
+		keep = reserve
+	}
+	return arena.used+n+keep <= arena.limit
+}
+
+func take(i int, o Owner) {
+	arena.refs[i] = 1
+	arena.owner[i] = o
+	arena.used++
+	arena.counts[o]++
+}
+
+// Ref adds a reference to the frame at pa.
+func Ref(pa uint64) {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	i := index(pa)
+	if arena.refs[i] == 0 {
+		panic(fmt.Sprintf("metal: a reference to the free frame %#x", pa))
+	}
+	arena.refs[i]++
+}
+
+// Unref drops a reference of the frame (4 KiB or 2 MiB) at pa, frees it with the last one, and
+// returns how many are left.
+func Unref(pa uint64) uint32 {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	i := index(pa)
+	if arena.refs[i] == 0 {
+		panic(fmt.Sprintf("metal: the frame %#x is freed twice", pa))
+	}
+	arena.refs[i]--
+	left := arena.refs[i]
+	if left != 0 {
+		return left
+	}
+	n := 1
+	if arena.huge[i] {
+		arena.huge[i] = false
+		n = HugeSize / FrameSize
+	}
+	for j := range n {
+		arena.refs[i+j] = 0
+		arena.used--
+		arena.counts[arena.owner[i+j]]--
+	}
+	return 0
+}
+
+// Refs returns how many references the frame at pa has.
+func Refs(pa uint64) uint32 {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	return arena.refs[index(pa)]
+}
+
+// SplitHuge makes the 2 MiB frame at pa 512 frames of 4 KiB, each with as many references as the
+// whole had.
+func SplitHuge(pa uint64) {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	i := index(pa)
+	if !arena.huge[i] {
+		panic(fmt.Sprintf("metal: %#x is not a huge frame", pa))
+	}
+	arena.huge[i] = false
+	for j := range HugeSize / FrameSize {
+		arena.refs[i+j] = arena.refs[i]
+	}
+}
+
+// View returns the n bytes of physical memory at pa through the direct map.
+func View(pa uint64, n int) []byte {
+	i := index(pa) * FrameSize
+	i += int(pa % FrameSize)
+	return arena.memory[i : i+n : i+n]
+}
+
+// Zero clears the frame of size bytes (FrameSize or HugeSize) at pa.
+func Zero(pa uint64, size int) { clear(View(pa, size)) }
+
+// Frames returns the counts of frames.
+func Frames() Stats {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	s := Stats{Total: arena.limit, Free: arena.limit - arena.used, Reserve: reserve, ByOwner: arena.counts}
+	s.ByOwner[OwnerFree] = s.Free
+	return s
+}
+
+var started = time.Now()
+
+// TSC returns the time stamp counter.
+func TSC() uint64 { return uint64(time.Since(started)) }
+
+// TSCFrequency returns how many TSC ticks a second has.
+func TSCFrequency() uint64 { return uint64(time.Second) }
+
+// CondResched lets other goroutines run if the caller has had the CPU for a whole time slice. Loops
+// over work whose size the program chose call it.
+func CondResched() {}
+
+// WaitIRQ parks the goroutine until an interrupt came in on vector since the last call.
+// One goroutine may wait for a vector.
+func WaitIRQ(vector uint8) { select {} }
+
+// Console writes p to the kernel's emergency console (log channel, else serial port).
+func Console(p []byte) {}

@@ -1,0 +1,173 @@
+// Package overlay lays the freestanding runtime over Go's own: it builds a main package with files
+// of the standard library's runtime replaced by those of runtime/_go, by an unmodified Go
+// toolchain.
+package overlay
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Supported are the Go versions whose runtime the overlay fits.
+var Supported = []string{"go1.26", "go1.27"}
+
+// KernelBase is the address that the linker puts the text at, as its signed -T wants it: 2 MiB of
+// physical memory above 0xffffffff80000000.
+const KernelBase = "-0x7fe00000"
+
+// Builder builds kernels with one toolchain.
+type Builder struct {
+	goroot  string
+	goTool  string
+	version string
+	work    string // folder for the overlay's list and the shadow of a toolchain
+}
+
+// New returns a builder that uses the go command of the PATH and keeps its files in the folder
+// work. It fails with a sentence if the toolchain's version isn't supported.
+func New(work string) (*Builder, error) {
+	out, err := exec.Command("go", "env", "-json", "GOROOT", "GOVERSION", "GOMODCACHE").Output()
+	if err != nil {
+		return nil, fmt.Errorf("the go command doesn't run: %w", err)
+	}
+	var env struct{ GOROOT, GOVERSION, GOMODCACHE string }
+	if err := json.Unmarshal(out, &env); err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	if err := CheckVersion(env.GOVERSION); err != nil {
+		return nil, err
+	}
+	work, err = filepath.Abs(work)
+	if err != nil {
+		return nil, err
+	}
+	b := &Builder{goroot: env.GOROOT, goTool: filepath.Join(env.GOROOT, "bin", "go"), version: env.GOVERSION, work: work}
+	if rel, err := filepath.Rel(env.GOMODCACHE, env.GOROOT); err == nil && !strings.HasPrefix(rel, "..") {
+		// The go command refuses an overlay over files of the module cache, where a toolchain
+		// that it downloaded itself lives.
+		if err := b.shadow(); err != nil {
+			return nil, fmt.Errorf("shadow of %s: %w", env.GOROOT, err)
+		}
+	}
+	return b, nil
+}
+
+// CheckVersion returns a sentence for a person if the overlay doesn't fit a Go version.
+func CheckVersion(version string) error {
+	for _, s := range Supported {
+		if version == s || strings.HasPrefix(version, s+".") || strings.HasPrefix(version, s+"rc") {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not supported: the freestanding runtime fits %s; set GOTOOLCHAIN to one of them",
+		version, strings.Join(Supported, " and "))
+}
+
+// shadow makes a GOROOT of symbolic links to the toolchain's files.
+func (b *Builder) shadow() error {
+	root := filepath.Join(b.work, "goroot-"+b.version)
+	done := filepath.Join(root, ".complete")
+	if _, err := os.Stat(done); errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(root); err != nil {
+			return err
+		}
+		if err := link(b.goroot, root); err != nil {
+			return err
+		}
+		if err := os.WriteFile(done, nil, 0o644); err != nil {
+			return err
+		}
+	}
+	b.goroot, b.goTool = root, filepath.Join(root, "bin", "go")
+	return nil
+}
+
+// link fills to with links: the folder src file by file, so that the overlay finds real folders,
+// everything else as a whole.
+func link(from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != "src" {
+			if err := os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	src := filepath.Join(from, "src")
+	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		return os.Symlink(path, filepath.Join(to, rel))
+	})
+}
+
+// Build links the main package pkg with the files below the folder laid (runtime/_go) in place of
+// the standard library's, and writes the ELF file out. ldflags are added to the linker's.
+func (b *Builder) Build(laid, pkg, out, ldflags string) error {
+	list, err := b.list(laid)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(b.goTool, "build", "-overlay", list, "-tags", "elver", "-trimpath", "-buildvcs=false",
+		"-ldflags", strings.TrimSpace("-T "+KernelBase+" -E runtime.elverEntry "+ldflags), "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "GOROOT="+b.goroot, "GOTOOLCHAIN=local", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1",
+		"CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=")
+	cmd.Stderr = os.Stderr
+	cmd.Stdout = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go build %s: %w", pkg, err)
+	}
+	return nil
+}
+
+// list writes the overlay's list (see "go help build", -overlay) and returns its name.
+func (b *Builder) list(laid string) (string, error) {
+	laid, err := filepath.Abs(laid)
+	if err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	err = filepath.WalkDir(laid, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(laid, path)
+		if err != nil {
+			return err
+		}
+		replace[filepath.Join(b.goroot, rel)] = path
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	data, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(b.work, "overlay-"+b.version+".json")
+	if err := os.MkdirAll(b.work, 0o755); err != nil {
+		return "", err
+	}
+	return name, os.WriteFile(name, data, 0o644)
+}
