@@ -87,19 +87,31 @@ func (t *PageTable) Init() bool {
 // InitSparse makes a root table that isn't for the CPU: an array of frames, indexed by an offset
 // below 2^47 in place of an address.
 func (t *PageTable) InitSparse() bool {
-	pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+	pa, ok := allocTable()
 	if !ok {
 		return false
 	}
-	metal.Zero(pa, pageSize)
 	*t = PageTable{root: pa, tables: 1}
 	return true
+}
+
+// allocTable returns an empty table. How many there are is the program's choice, so they stop at the
+// reserve as its pages do.
+func allocTable() (uint64, bool) {
+	if s := metal.Frames(); s.Free <= s.Reserve {
+		return 0, false
+	}
+	pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+	if ok {
+		metal.Zero(pa, pageSize)
+	}
+	return pa, ok
 }
 
 // Destroy frees all tables, the root included, after it made sure that no CPU has it loaded.
 // Precondition: the caller dropped the frames of all leaf entries.
 func (t *PageTable) Destroy() {
-	t.FreeTables(0, userTableEnd)
+	t.FreeTables(0, userTableEnd, 0, userTableEnd)
 	t.Flush()
 	unloadRoot(t.root)
 	metal.Unref(t.root)
@@ -123,11 +135,10 @@ func (t *PageTable) Entry(va uint64) *Entry {
 	for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
 		e := &table[(va>>shift)&(entries-1)]
 		if *e == 0 {
-			pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+			pa, ok := allocTable()
 			if !ok {
 				return nil
 			}
-			metal.Zero(pa, pageSize)
 			t.tables++
 			*e = Entry(pa) | tablePresence
 		}
@@ -216,32 +227,28 @@ func (t *PageTable) Flush() {
 	t.dropped = 0
 }
 
-// FreeTables frees the tables that map nothing outside [floor, ceiling).
-// Precondition: all their leaf entries are zero. The caller calls Flush afterwards.
-func (t *PageTable) FreeTables(floor, ceiling uint64) {
+// FreeTables frees the tables that map something of [start, end) and nothing outside [floor, ceiling),
+// which contains it. Precondition: all their leaf entries are zero. The caller calls Flush afterwards.
+func (t *PageTable) FreeTables(start, end, floor, ceiling uint64) {
 	if ceiling-floor < LeafSpan {
 		return
 	}
 	t.leaf = nil
-	t.freeBelow(tableAt(t.root), 0, rootShift, floor, min(ceiling, userTableEnd))
+	t.freeBelow(tableAt(t.root), start, min(end, userTableEnd), rootShift, floor, ceiling)
 }
 
-// freeBelow frees the children of table, which maps from base on with entries of 1<<shift bytes. It
-// calls itself once per level, three deep.
-func (t *PageTable) freeBelow(table *Table, base uint64, shift uint, floor, ceiling uint64) {
+// freeBelow frees the children of table, an entry of which maps 1<<shift bytes, that FreeTables means.
+// [start, end) lies in what table maps. It calls itself once per level, three deep.
+func (t *PageTable) freeBelow(table *Table, start, end uint64, shift uint, floor, ceiling uint64) {
 	span := uint64(1) << shift
-	first := base
-	if floor > base {
-		first = floor &^ (span - 1)
-	}
-	for va := first; va < ceiling && va < base+span*entries; va += span {
+	for va := start &^ (span - 1); va < end; va += span {
 		e := &table[(va>>shift)&(entries-1)]
 		if *e == 0 {
 			continue
 		}
 		child := e.Frame()
 		if shift > pageShift+levelBits {
-			t.freeBelow(tableAt(child), va, shift-levelBits, floor, ceiling)
+			t.freeBelow(tableAt(child), max(va, start), min(va+span, end), shift-levelBits, floor, ceiling)
 		}
 		if va >= floor && va+span <= ceiling {
 			*e = 0

@@ -1,0 +1,119 @@
+package mm
+
+// Region is a VMA as /proc/PID/maps shows it.
+type Region struct {
+	Start, End uint64
+	Prot       int  // PROT_READ, PROT_WRITE, PROT_EXEC
+	Shared     bool // MAP_SHARED
+	Stack      bool // grows down
+	Offset     uint64
+	Dev, Ino   uint64
+	File       Mappable // nil for anonymous memory
+	Name       string   // of the file, or [heap], [stack] and the like
+}
+
+func (as *AddressSpace) region(v *vma) Region {
+	r := Region{
+		Start: v.start, End: v.end,
+		Prot:   int(v.flags & vmAccess),
+		Shared: v.flags&vmMayShare != 0,
+		Stack:  v.flags&vmGrowsDown != 0,
+		Name:   v.name,
+	}
+	switch {
+	case v.back != nil:
+		r.Offset, r.File = v.offset, v.back.file
+		if r.Name == "" || v.back.shared == nil {
+			r.Name = r.File.MapName()
+		}
+		r.Dev, r.Ino = r.File.Ident()
+	case v.name != "":
+	case v.start < as.brk && v.end > as.brkStart:
+		r.Name = "[heap]"
+	case v.start < as.stackTop && v.end >= as.stackTop:
+		r.Name = "[stack]"
+	}
+	return r
+}
+
+// Region returns the region that holds addr.
+func (as *AddressSpace) Region(addr uint64) (Region, bool) {
+	as.lock()
+	defer as.unlock()
+	v := as.vmas.first(addr)
+	if v == nil || v.start > addr {
+		return Region{}, false
+	}
+	return as.region(v), true
+}
+
+// Regions calls yield for one region after the other, until it returns false, without the lock: what
+// changes meanwhile may or may not be seen.
+func (as *AddressSpace) Regions(yield func(Region) bool) {
+	var some [16]Region
+	for addr := uint64(0); ; {
+		n := as.regionsFrom(addr, some[:])
+		for _, r := range some[:n] {
+			if !yield(r) {
+				return
+			}
+			addr = r.End
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
+func (as *AddressSpace) regionsFrom(addr uint64, to []Region) int {
+	as.lock()
+	defer as.unlock()
+	n := 0
+	p := as.vmas.find(addr)
+	for v := as.vmas.at(p); v != nil && n < len(to); v = as.vmas.at(p) {
+		to[n] = as.region(v)
+		n++
+		p = as.vmas.next(p)
+	}
+	return n
+}
+
+// Usage is what an address space uses, in bytes but for the last two.
+type Usage struct {
+	Size, PeakSize       uint64 // VmSize, VmPeak
+	RSS, PeakRSS         uint64 // VmRSS, VmHWM
+	Anon, FileRSS, Shmem uint64 // RssAnon, RssFile, RssShmem
+	Data, Stack, Exec    uint64 // VmData, VmStk, VmExe and VmLib
+	Locked               uint64 // VmLck
+	PageTables           uint64 // VmPTE
+	Maps                 int    // how many VMAs
+	Faults               uint64 // page faults so far
+}
+
+// Usage returns what as uses.
+func (as *AddressSpace) Usage() Usage {
+	as.lock()
+	defer as.unlock()
+	as.notePeak()
+	u := Usage{
+		Size: as.total, PeakSize: as.peakTotal,
+		PeakRSS: as.peakResident,
+		Anon:    as.resident[residentAnon], FileRSS: as.resident[residentFile], Shmem: as.resident[residentShared],
+		Data: as.data, Stack: as.stack, Exec: as.exec,
+		Locked:     as.locked,
+		PageTables: as.table.Tables(),
+	}
+	u.RSS = u.Anon + u.FileRSS + u.Shmem
+	for _, n := range []*uint64{&u.Size, &u.PeakSize, &u.RSS, &u.PeakRSS, &u.Anon, &u.FileRSS, &u.Shmem, &u.Data, &u.Stack, &u.Exec, &u.Locked, &u.PageTables} {
+		*n *= PageSize
+	}
+	u.Maps, u.Faults = as.vmas.count, as.faults
+	return u
+}
+
+// BrkStart returns where the heap starts.
+func (as *AddressSpace) BrkStart() uint64 {
+	as.lock()
+	defer as.unlock()
+	return as.brkStart
+}
