@@ -89,7 +89,7 @@ type Serial struct {
 // when the machine starts.
 func probeSerial(io ports, base uint16) *Serial {
 	s := &Serial{io: io, base: base, resume: make(chan struct{}, 1)}
-	const pattern = 0x5a
+	const pattern = 0xf8 // neither ASCII nor UTF-8
 	s.out(uartScratch, pattern)
 	if s.in(uartScratch) != pattern || s.in(uartStatus) == 0xff {
 		return nil
@@ -101,8 +101,9 @@ func probeSerial(io ports, base uint16) *Serial {
 	s.out(uartLine, line8N1)
 
 	// To turn the FIFO on clears it and the receiver buffer. The byte in that buffer keeps QEMU from
-	// delivering another until it is read, and in loopback mode reading it does not ask for more; so
-	// between these two accesses no byte can come and be lost.
+	// delivering another until it is read, and in loopback mode reading it does not wake QEMU for more.
+	// So another byte would have to come by chance in the microsecond between these two accesses to be
+	// lost; no order of accesses closes that gap.
 	s.out(uartModem, modemLoop)
 	if s.in(uartStatus)&statusData != 0 {
 		early := s.in(uartData)

@@ -85,7 +85,7 @@ func TestNoSerialPort(t *testing.T) {
 // TestEarlyInput: what came before the port was set up is neither lost nor reordered, whatever it
 // is; the probe's own byte never shows.
 func TestEarlyInput(t *testing.T) {
-	for _, text := range []string{"", "x", "\x00", "Z", "ZZ", "hello, this is longer than the receiver's FIFO is"} {
+	for _, text := range []string{"", "x", "\x00", "\xf8", "\xf8\xf8", "hello, this is longer than the receiver's FIFO is"} {
 		m := newFakeMachine()
 		m.input(text)
 		k := startFake(t, m)
