@@ -1,0 +1,86 @@
+# Elver: a Linux-compatible unikernel in Go.
+#
+#   make            build/elver.kernel, with the Go toolchain alone
+#   make run        boot the demonstration, or anything else:
+#                   make run APP=path ARGS="…" ROOTFS=dir MEM=256 CPUS=1 NET=1
+#   make test       the quick tests, on the host and in QEMU
+#   make soak       the long ones
+#   make bench      what things cost, in instructions (BENCH_LINUX=bzImage: beside Linux)
+
+GO ?= go
+KERNEL = build/elver.kernel
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+QEMU_NEEDS = qemu-system-x86_64=qemu-system-x86
+# Packages that run on the host: all but the tests that boot a VM.
+UNIT = $$($(GO) list ./... | grep -v '/test/boot$$')
+
+MEM = 256
+CPUS = 1
+APP =
+ARGS =
+ROOTFS =
+NET =
+TESTFLAGS =
+export APP ARGS ROOTFS
+
+all: kernel
+
+kernel:
+	@mkdir -p build
+	$(GO) run ./runtime/mkkernel -o $(KERNEL)
+
+# Without a C compiler the demonstration is a few bytes that a Go program writes.
+build/hello: test/helloworld/helloworld.c test/tinyelf/tinyelf.go
+	@mkdir -p build
+	@if command -v $(CC) >/dev/null 2>&1 && $(CC) -O2 -fPIE -static-pie -o $@ test/helloworld/helloworld.c; then :; \
+	else $(GO) run ./test/mkhello $@; fi
+
+run: kernel build/hello
+	@scripts/need $(QEMU_NEEDS)
+	@set -- -k $(KERNEL) -m $(MEM) -c $(CPUS); \
+	if [ -n "$$ROOTFS" ]; then \
+		set -- "$$@" -e "$$ROOTFS"; \
+		ARGS="$$APP$${ARGS:+ $$ARGS}"; \
+	else \
+		set -- "$$@" -i "$${APP:-build/hello}"; \
+	fi; \
+	if [ -n "$$ARGS" ]; then set -- "$$@" -a "$$ARGS"; fi; \
+	if [ -n "$(NET)" ]; then set -- "$$@" -n; fi; \
+	scripts/qemu-guest "$$@"; status=$$?; \
+	echo "make run: the program ended with status $$status" >&2; exit $$status
+
+test: vet staticcheck unit boot
+
+vet:
+	@if $(GO) vet ./...; then echo '--- PASS: go vet'; else echo '--- FAIL: go vet'; exit 1; fi
+
+staticcheck:
+	@if $(GO) run $(STATICCHECK) ./...; then echo '--- PASS: staticcheck'; else echo '--- FAIL: staticcheck'; exit 1; fi
+
+# The race detector needs a C compiler.
+unit:
+	@scripts/need gcc=gcc
+	$(GO) test -race $(TESTFLAGS) $(UNIT)
+
+boot: kernel
+	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
+	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) ./test/boot
+
+soak: kernel
+	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
+	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
+	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot); do \
+		for t in $$($(GO) test -list '^Fuzz' $$f | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime 5m $$f || exit 1; \
+		done; \
+	done
+
+bench: kernel
+	@scripts/need $(QEMU_NEEDS) gcc=gcc
+	$(GO) run ./test/bench
+
+clean:
+	rm -rf build test/.cache
+	$(MAKE) -C test/helloworld clean
+
+.PHONY: all kernel run test vet staticcheck unit boot soak bench clean
