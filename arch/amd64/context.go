@@ -39,8 +39,9 @@ const (
 
 // Selectors of the program's segments, as Linux has them: programs see them in signal frames.
 const (
-	userCS = 0x33
-	userSS = 0x2b
+	user32CS = 0x23
+	userCS   = 0x33
+	userSS   = 0x2b
 )
 
 // RFLAGS bits (Intel SDM vol. 1, 3.4.3).
@@ -87,6 +88,9 @@ type Context struct {
 	iret     uint32 // not 0: leave by IRETQ
 
 	fsBase, gsBase uint64 // current while another thread, or none, owns the CPU's state
+
+	// Answers are results that the system call entry may return by itself: see AnswerAtEntry.
+	Answers [8]uint64
 }
 
 // Offsets in the legacy region of an XSAVE image, in bytes (Intel SDM vol. 1, 13.4.1, 13.4.2).
@@ -132,8 +136,14 @@ func (c *Context) Clone() *Context {
 }
 
 // ReturnByIRET makes the next Enter restore every register, RCX and R11 included, which SYSRET
-// cannot.
-func (c *Context) ReturnByIRET() { c.iret = 1 }
+// cannot. After a system call these two hold what SYSCALL left in them.
+func (c *Context) ReturnByIRET() {
+	if c.iret == 0 {
+		c.iret = 1
+		c.RCX, c.R11 = c.RIP, c.RFLAGS
+		c.CS, c.SS = userCS, userSS
+	}
+}
 
 // FSBase returns the base of the FS segment: the program's thread pointer.
 func (c *Context) FSBase() uint64 {

@@ -8,3 +8,9 @@ func (c *Context) Enter() Event { panic("amd64: Enter on the host") }
 // On the host every context's state is always in memory.
 func (c *Context) spill()  {}
 func (c *Context) reload() {}
+
+// Release tells that the thread of c has ended.
+func (c *Context) Release() {}
+
+// AnswerAtEntry has no meaning on the host: no system call comes in.
+func AnswerAtEntry(nr, i int) {}

@@ -1,0 +1,131 @@
+//go:build elver
+
+package amd64
+
+import (
+	"unsafe"
+
+	"elver/runtime/metal"
+)
+
+// owner is the context whose extended state and segment bases the CPU holds: whose thread was last
+// in user mode. They move only when another thread gets there.
+var owner *Context
+
+// Enter runs the program with the registers of c, in the address space that is loaded, until it
+// comes back. The caller's goroutine keeps the CPU throughout.
+func (c *Context) Enter() Event {
+	metal.BeforeUser()
+	if owner != c {
+		c.own()
+	}
+	if c.iret != 0 && !c.sanitise() {
+		c.Vector, c.ErrorCode = vectorGP, 0
+		return EventException
+	}
+	return Event(enter(c))
+}
+
+const vectorGP = 13
+
+// sanitise makes what the program chose for IRETQ harmless: CS, SS and RFLAGS come from signal
+// frames. It reports false if RIP is not canonical, which IRETQ would only find out in ring 0.
+func (c *Context) sanitise() bool {
+	if c.CS != user32CS {
+		c.CS = userCS
+	}
+	c.SS = userSS
+	c.RFLAGS = c.RFLAGS&(UserFlags|FlagID) | FlagInterrupt | flagReserved
+	return c.RIP < 1<<47
+}
+
+// own gives the CPU's extended state and segment bases to c.
+func (c *Context) own() {
+	if owner != nil {
+		owner.save()
+	}
+	owner = c
+	*(*uint32)(unsafe.Add(unsafe.Pointer(c.extended), offsetMXCSR)) = initialMXCSR
+	if features != 0 {
+		xrstor(c.extended, features)
+	} else {
+		fxrstor(c.extended)
+	}
+	if fsgsbase {
+		writeFSBase(c.fsBase)
+	} else {
+		WriteMSR(msrFSBase, c.fsBase)
+	}
+	WriteMSR(msrKernelGSBase, c.gsBase)
+}
+
+// fxsaveArea takes what FXSAVE writes: XMM registers too, which are the kernel's by then.
+var fxsaveArea [sizeLegacy + 16]byte
+
+// save stores the state that the CPU holds for c. XMM registers and MXCSR are in c already.
+func (c *Context) save() {
+	if features != 0 {
+		xsave(c.extended, features&^componentSSE)
+	} else {
+		area := unsafe.Add(unsafe.Pointer(&fxsaveArea), -uintptr(unsafe.Pointer(&fxsaveArea))&15)
+		fxsave((*byte)(area))
+		copy(c.image()[:offsetXMM], unsafe.Slice((*byte)(area), offsetXMM))
+	}
+	if fsgsbase {
+		c.fsBase = readFSBase()
+	} else {
+		c.fsBase = ReadMSR(msrFSBase)
+	}
+	c.gsBase = ReadMSR(msrKernelGSBase) // SWAPGS put it there
+}
+
+// spill makes all of c current in memory; the CPU goes on holding it.
+func (c *Context) spill() {
+	if owner == c {
+		c.save()
+	}
+}
+
+// reload makes the next Enter load the state from memory.
+func (c *Context) reload() {
+	if owner == c {
+		owner = nil
+	}
+}
+
+// Release tells that the thread of c has ended: its state needn't be saved any more.
+func (c *Context) Release() { c.reload() }
+
+//go:noescape
+func enter(c *Context) uint64
+
+//go:noescape
+func xsave(area *byte, components uint64)
+
+//go:noescape
+func xrstor(area *byte, components uint64)
+
+//go:noescape
+func fxsave(area *byte)
+
+//go:noescape
+func fxrstor(area *byte)
+
+func readFSBase() uint64
+func writeFSBase(base uint64)
+
+// entryPoints returns the addresses of the system call entries, of 64-bit and of compatibility
+// mode, and of the trap entry.
+func entryPoints() (syscall, syscall32, trap uintptr)
+
+// AnswerAtEntry makes system call number nr return Answers[i] of the calling thread's context,
+// straight from the entry: for calls that only tell what the kernel knows beforehand. With i
+// negative the call goes to the kernel again.
+func AnswerAtEntry(nr, i int) {
+	at := (*[512]uint8)(unsafe.Pointer(metal.CPU() + 64))
+	if i < 0 {
+		at[nr] = 0
+		return
+	}
+	at[nr] = uint8(unsafe.Offsetof(Context{}.Answers)/8) + uint8(i)
+}
