@@ -7,9 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"elver/boot"
 )
 
 const qemuName = "qemu-system-x86_64"
@@ -149,6 +152,107 @@ func TestBoot(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// dumped are the ranges of memory in which QEMU leaves the boot information: by PVH it is in low memory,
+// by multiboot too, but its strings are behind the image.
+var dumped = []span{
+	{0x1000, 0x30000},
+	{testData - KernelBase + pageSize + scratchBytes, testData - KernelBase + pageSize + scratchBytes + 0x1000},
+}
+
+// dumper is a kernel that writes the address of its boot information and what is in those ranges to
+// the debug console.
+func dumper() []byte {
+	a := &assembler{labels: map[string]int{}}
+	a.emit(0x66, 0xba).u16(dumpPort) // mov dx, dumpPort
+	a.emit(0x56)                     // push rsi
+	a.emit(0x48, 0x89, 0xe6)         // mov rsi, rsp
+	a.emit(0xb9).u32(8)              // mov ecx, 8
+	a.emit(0xf3, 0x6e)               // rep outsb
+	for _, s := range dumped {
+		a.emit(0xbe).u32(uint32(s.start))         // mov esi, start
+		a.emit(0xb9).u32(uint32(s.end - s.start)) // mov ecx, length
+		a.emit(0xf3, 0x6e)                        // rep outsb
+	}
+	a.emit(0xe6, debugExitPort) // out debugExitPort, al
+	a.emit(0xf4)                // hlt
+	return a.finish()
+}
+
+const dumpPort = 0xe9
+
+// What QEMU really hands over, read by package boot.
+func TestBootInformation(t *testing.T) {
+	kernel := write(t, linked{code: dumper()}, Options{})
+	pvh := bytes.Clone(kernel)
+	clear(pvh[multibootOffset : multibootOffset+4])
+	dir := t.TempDir()
+	initrd := filepath.Join(dir, "hello")
+	if err := os.WriteFile(initrd, make([]byte, 0x1234), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, protocol := range []struct {
+		name   string
+		kernel []byte
+		magic  uint32
+	}{{"multiboot", kernel, boot.MultibootMagic}, {"pvh", pvh, boot.PVHMagic}} {
+		for _, machine := range []string{"pc", "q35", "microvm"} {
+			t.Run(protocol.name+"/"+machine, func(t *testing.T) {
+				dump := filepath.Join(t.TempDir(), "dump")
+				runQEMU(t, protocol.kernel, "-M", machine, "-cpu", "max",
+					"-initrd", initrd, "-append", "elver.log=info -- 'a b' c",
+					"-chardev", "file,id=dump,path="+dump, "-device", "isa-debugcon,chardev=dump")
+				b, err := os.ReadFile(dump)
+				if err != nil || len(b) < 8 {
+					t.Fatalf("the dump has %d bytes: %v", len(b), err)
+				}
+				info, err := boot.Parse(protocol.magic, le.Uint64(b), func(pa uint64, n int) ([]byte, bool) {
+					at := uint64(8)
+					for _, s := range dumped {
+						if s.start <= pa && pa+uint64(n) <= s.end {
+							return b[at+pa-s.start:][:n], true
+						}
+						at += s.end - s.start
+					}
+					return nil, false
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%+v", *info)
+				wantLoader := map[uint32]string{boot.MultibootMagic: "qemu"}[protocol.magic]
+				if info.Loader != wantLoader {
+					t.Errorf("the loader is %q, want %q", info.Loader, wantLoader)
+				}
+				params, err := boot.ParseCommandLine(info.CommandLine, info.InitrdName)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := []string{"a b", "c"}
+				if protocol.magic == boot.MultibootMagic {
+					want = []string{"hello", "a b", "c"}
+				}
+				if params.Log != "info" || !slices.Equal(params.Argv, want) {
+					t.Errorf("%q becomes log=%s, argv %q, want %q", info.CommandLine, params.Log, params.Argv, want)
+				}
+				if len(info.Modules) != 1 || info.Modules[0].End-info.Modules[0].Start != 0x1234 {
+					t.Errorf("modules are %+v", info.Modules)
+				} else if m := info.Modules[0]; m.Start < testData-KernelBase+pageSize+scratchBytes || m.Start%pageSize != 0 {
+					t.Errorf("the module at %#x is in the image or not on a page", m.Start)
+				}
+				var usable uint64
+				for _, r := range info.MemoryMap {
+					if r.Kind == boot.Usable {
+						usable += r.End - r.Start
+					}
+				}
+				if usable < 31<<20 || usable > 32<<20 {
+					t.Errorf("%d bytes of memory are usable, of 32 MiB", usable)
+				}
+			})
 		}
 	}
 }
