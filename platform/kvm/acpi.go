@@ -74,7 +74,7 @@ func readACPI(mem memory, rsdp uint64) (acpi, error) {
 		if !a.hasSoftOff {
 			a.softOff, a.hasSoftOff = findSoftOff(aml)
 		}
-		if !a.hasGED {
+		if a.fadt.hardwareReduced && !a.hasGED {
 			a.ged, a.hasGED = findGED(aml)
 		}
 	}
@@ -103,16 +103,27 @@ func findRSDP(mem memory, hint uint64) (rootPointer, error) {
 			return r, nil
 		}
 	}
-	type span struct{ from, to uint64 }
-	spans := []span{{0xe0000, 0x100000}}
+	type span struct {
+		from uint64
+		size int
+	}
+	spans := []span{{0xe0000, 0x20000}}
 	if word, ok := mem(0x40e, 2); ok {
 		if ebda := uint64(le.Uint16(word)) << 4; ebda >= 0x400 {
-			spans = []span{{ebda, ebda + 1024}, spans[0]}
+			spans = []span{{ebda, 1024}, spans[0]}
 		}
 	}
+	signature := le.Uint64([]byte(rsdpSignature))
 	for _, s := range spans {
-		for pa := s.from; pa < s.to; pa += 16 {
-			if r, ok := parseRSDP(mem, pa); ok {
+		p, ok := mem(s.from, s.size)
+		if !ok {
+			continue
+		}
+		for at := 0; at+8 <= len(p); at += 16 {
+			if le.Uint64(p[at:]) != signature {
+				continue
+			}
+			if r, ok := parseRSDP(mem, s.from+uint64(at)); ok {
 				return r, nil
 			}
 		}
@@ -189,11 +200,28 @@ func readTable(mem memory, pa uint64) ([]byte, error) {
 	return t, nil
 }
 
-func sum(p []byte) (s uint8) {
-	for _, b := range p {
-		s += b
+// sum adds up the bytes of p. Tables are long and the start of the machine is short, so it adds
+// eight at a time, in lanes of 16 bits that are emptied before they can overflow.
+func sum(p []byte) uint8 {
+	const (
+		lanes = 0x00ff00ff00ff00ff
+		words = 0xffff / (2 * 0xff) // of two bytes a lane each
+	)
+	var s uint64
+	for len(p) >= 8 {
+		chunk := p[:min(len(p)&^7, 8*words)]
+		p = p[len(chunk):]
+		var lane uint64
+		for ; len(chunk) >= 8; chunk = chunk[8:] {
+			w := le.Uint64(chunk)
+			lane += w&lanes + w>>8&lanes
+		}
+		s += lane + lane>>16 + lane>>32 + lane>>48
 	}
-	return s
+	for _, b := range p {
+		s += uint64(b)
+	}
+	return uint8(s)
 }
 
 // register is a Generic Address Structure (5.2.3.2): where a register of the fixed hardware is.

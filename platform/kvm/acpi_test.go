@@ -171,6 +171,27 @@ func TestReadACPIOfReducedHardware(t *testing.T) {
 	}
 }
 
+func TestSum(t *testing.T) {
+	p := make([]byte, 5000)
+	for i := range p {
+		p[i] = byte(i*7 | i>>3)
+	}
+	ff := bytes.Repeat([]byte{0xff}, 5000)
+	for n := range p {
+		var want, wantFF uint8
+		for i := range n {
+			want += p[i]
+			wantFF += 0xff
+		}
+		if got := sum(p[:n]); got != want {
+			t.Fatalf("%d bytes: %#x, want %#x", n, got, want)
+		}
+		if got := sum(ff[:n]); got != wantFF {
+			t.Fatalf("%d bytes of 0xff: %#x, want %#x", n, got, wantFF)
+		}
+	}
+}
+
 func TestRSDPInEBDA(t *testing.T) {
 	m := newFakeMachine()
 	b := pcTables(m)

@@ -13,7 +13,13 @@ import (
 // An error means that the machine is not usable; what was found so far is in the Machine, which
 // is never nil and can report the error and power off.
 func Init(f Facts) (*Machine, error) {
-	return start(&machine{memoryEnd: f.MemoryEnd}, f)
+	m, err := start(&machine{memoryEnd: f.MemoryEnd}, f)
+	var off []metal.PortWrite
+	for _, w := range m.power.softOffWrites() {
+		off = append(off, metal.PortWrite{Port: uint32(w.port), Size: uint32(w.size), Value: w.value})
+	}
+	metal.SetPowerOff(off)
+	return m, err
 }
 
 // machine is the hardware under the image.

@@ -93,6 +93,36 @@ func (p power) softOff() {
 	p.settle()
 }
 
+// portWrite is a write of size bytes to a port.
+type portWrite struct {
+	port  uint16
+	size  int
+	value uint32
+}
+
+// softOffWrites is what softOff does on a machine that needs port writes alone, for the runtime's
+// own failures, in which no Go code can run any more. It is nil on others.
+func (p power) softOffWrites() (writes []portWrite) {
+	f, s := &p.acpi.fadt, p.acpi.softOff
+	add := func(r register, size int, v uint32) {
+		if r.present() && r.space == spaceIO {
+			writes = append(writes, portWrite{uint16(r.addr), size, v})
+		}
+	}
+	switch {
+	case !p.acpi.hasSoftOff:
+	case f.hardwareReduced:
+		add(f.sleepControl, 1, uint32(s.typeA)<<sleepTypeShift|sleepEnable)
+	default:
+		if f.smiCommand != 0 && f.acpiEnable != 0 {
+			writes = append(writes, portWrite{f.smiCommand, 1, uint32(f.acpiEnable)})
+		}
+		add(f.pm1aControl, 2, uint32(s.typeA)<<pm1SleepTypeShift|pm1SleepEnable|pm1SCIEnable)
+		add(f.pm1bControl, 2, uint32(s.typeB)<<pm1SleepTypeShift|pm1SleepEnable|pm1SCIEnable)
+	}
+	return writes
+}
+
 // enableACPI takes the fixed hardware from the firmware, if it still has it (4.8.3.2.1).
 func (p power) enableACPI() {
 	f := &p.acpi.fadt

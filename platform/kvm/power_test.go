@@ -111,3 +111,24 @@ func TestLogWriter(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestSoftOffWrites: the writes alone switch the machine off.
+func TestSoftOffWrites(t *testing.T) {
+	m := newFakeMachine()
+	pcTables(m)
+	for _, w := range startFake(t, m).power.softOffWrites() {
+		if w.size == 1 {
+			m.Out8(w.port, uint8(w.value))
+		} else {
+			m.Out16(w.port, uint16(w.value))
+		}
+	}
+	if !slices.Equal(m.ended, []string{"S5"}) {
+		t.Errorf("%v", m.ended)
+	}
+	m = newFakeMachine()
+	microvmTables(m)
+	if w := startFake(t, m).power.softOffWrites(); w != nil {
+		t.Errorf("%v for a register in memory", w)
+	}
+}

@@ -11,7 +11,7 @@ const (
 	hypervisorPresent = 1 << 31 // CPUID.01H:ECX
 
 	kvmSignatureLeaf  = 0x40000000
-	kvmLastLeaf       = 0x40010000 // further down when the machine shows Hyper-V's interface too
+	kvmLastLeaf       = 0x40001000 // further on when the machine shows Hyper-V's interface too
 	kvmLeafStep       = 0x100
 	kvmFeaturesOffset = 1
 
@@ -32,7 +32,7 @@ func kvmFeatures(cpu processor) uint32 {
 	if _, _, ecx, _ := cpu.CPUID(1, 0); ecx&hypervisorPresent == 0 {
 		return 0
 	}
-	for leaf := uint32(kvmSignatureLeaf); leaf < kvmLastLeaf; leaf += kvmLeafStep {
+	for leaf := uint32(kvmSignatureLeaf); leaf <= kvmLastLeaf; leaf += kvmLeafStep {
 		_, ebx, ecx, edx := cpu.CPUID(leaf, 0)
 		// "KVMKVMKVM\0\0\0", by fours.
 		if ebx == 0x4b4d564b && ecx == 0x564b4d56 && edx == 0x4d {
