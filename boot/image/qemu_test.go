@@ -157,9 +157,10 @@ func TestBoot(t *testing.T) {
 }
 
 // dumped are the ranges of memory in which QEMU leaves the boot information: by PVH it is in low memory,
-// by multiboot too, but its strings are behind the image.
+// page 0 included, and in the firmware's; by multiboot in low memory, with strings behind the image.
 var dumped = []span{
-	{0x1000, 0x30000},
+	{0, 0x30000},
+	{0xe0000, 0x100000},
 	{testData - KernelBase + pageSize + scratchBytes, testData - KernelBase + pageSize + scratchBytes + 0x1000},
 }
 
