@@ -107,10 +107,10 @@ func findRSDP(mem memory, hint uint64) (rootPointer, error) {
 		from uint64
 		size int
 	}
-	spans := []span{{0xe0000, 0x20000}}
+	spans := []span{{0xf0000, 0x10000}, {0xe0000, 0x10000}} // SeaBIOS uses the upper half
 	if word, ok := mem(0x40e, 2); ok {
 		if ebda := uint64(le.Uint16(word)) << 4; ebda >= 0x400 {
-			spans = []span{{ebda, 1024}, spans[0]}
+			spans = append([]span{{ebda, 1024}}, spans...)
 		}
 	}
 	signature := le.Uint64([]byte(rsdpSignature))
