@@ -137,7 +137,7 @@ func (as *AddressSpace) advise(v *vma, start, end uint64, advice int) (do punch,
 		switch {
 		case v.flags&vmLocked != 0, v.back == nil:
 			return do, unix.EINVAL
-		case v.flags&(vmShared|vmWrite) != vmShared|vmWrite:
+		case v.flags&(vmShared|vmMayWrite) != vmShared|vmMayWrite:
 			return do, unix.EACCES
 		case !ok:
 			return do, unix.EOPNOTSUPP

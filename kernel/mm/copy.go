@@ -265,7 +265,7 @@ func (as *AddressSpace) tryPin(page uint64, write bool) (uint64, error) {
 		if v.flags&vmWrite != 0 {
 			bits |= writable
 		}
-		if err := as.ownCopy(entry, page, bits); err != nil {
+		if err := as.ownCopy(v, entry, page, bits); err != nil {
 			return 0, err
 		}
 	}

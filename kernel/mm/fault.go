@@ -175,6 +175,7 @@ func (as *AddressSpace) resolve(v *vma, page uint64, write bool) error {
 		metal.Zero(pa, PageSize)
 		*entry = amd64.Entry(pa) | entryBits(v.flags) | entryAnon | writable
 		as.resident[residentAnon]++
+		v.written = true
 		return nil
 	}
 	if !write || old&amd64.EntryWritable != 0 {
@@ -190,12 +191,12 @@ func (as *AddressSpace) resolve(v *vma, page uint64, write bool) error {
 		as.table.Changed(page)
 		return nil
 	}
-	return as.ownCopy(entry, page, entryBits(v.flags)|writable)
+	return as.ownCopy(v, entry, page, entryBits(v.flags)|writable)
 }
 
-// ownCopy makes the frame of entry, which is page's, the program's own, and gives it bits: the write
+// ownCopy makes the frame of entry, which is page's in v, the program's own, and gives it bits: the write
 // to a page that is shared with a fork, a file or the zero page.
-func (as *AddressSpace) ownCopy(entry *amd64.Entry, page uint64, bits amd64.Entry) error {
+func (as *AddressSpace) ownCopy(v *vma, entry *amd64.Entry, page uint64, bits amd64.Entry) error {
 	old := *entry
 	from := old.Frame()
 	as.table.Changed(page)
@@ -212,6 +213,7 @@ func (as *AddressSpace) ownCopy(entry *amd64.Entry, page uint64, bits amd64.Entr
 	} else {
 		copy(metal.View(pa, PageSize), metal.View(from, PageSize))
 	}
+	v.written = true
 	as.uncount(old)
 	as.resident[residentAnon]++
 	*entry = amd64.Entry(pa) | bits | entryAnon
@@ -277,7 +279,7 @@ func (as *AddressSpace) fetch(v *vma, page uint64, write bool) error {
 		*entry = amd64.Entry(pa) | bits
 		as.resident[residentFile]++
 		if write && !shared {
-			return as.ownCopy(entry, page, bits|writable)
+			return as.ownCopy(v, entry, page, bits|writable)
 		}
 	case old&entryAnon != 0 || !shared:
 		metal.Unref(pa) // another thread was here first

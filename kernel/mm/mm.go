@@ -49,7 +49,7 @@ func (unlimited) Soft(resource int) uint64 {
 	return math.MaxUint64
 }
 
-// Mappable is a file that can be mapped. Its methods are called without any lock of this package's
+// Mappable is a file that can be mapped: a pointer, since two of them are compared. Its methods are called without any lock of this package's
 // and may park the goroutine.
 type Mappable interface {
 	// MapFrame returns the frame that holds the page at off, which is page aligned, with a reference

@@ -350,15 +350,21 @@ func (as *AddressSpace) protect(v *vma, start, end uint64, prot int) error {
 			}
 			flags |= vmAccount
 		}
+	} else if v.back == nil && !v.written {
+		flags &^= vmAccount
 	}
-	charge := flags&^v.flags&vmAccount != 0
+	charge := int64(0)
+	switch {
+	case flags&^v.flags&vmAccount != 0:
+		charge = int64(pages)
+	case v.flags&^flags&vmAccount != 0:
+		charge = -int64(pages)
+	}
 	v, err := as.modify(v, start, end, flags, v.name)
 	if err != nil {
 		return err
 	}
-	if charge {
-		committed.Add(int64(pages))
-	}
+	committed.Add(charge)
 	as.reprotect(v, start, end)
 	return nil
 }

@@ -18,7 +18,11 @@ func (as *AddressSpace) Mremap(old, oldLen, newLen uint64, flags int, newAddr ui
 		return 0, unix.EINVAL
 	}
 	oldLen, newLen = roundUp(oldLen), roundUp(newLen)
-	if newLen == 0 {
+	if newLen == 0 || newLen > UserEnd {
+		return 0, unix.EINVAL
+	}
+	if flags&(unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP) != 0 &&
+		(newAddr&pageMask != 0 || newAddr > UserEnd-newLen || old+oldLen > newAddr && newAddr+newLen > old) {
 		return 0, unix.EINVAL
 	}
 	addr, from, to, err := as.remap(old, oldLen, newLen, flags, newAddr)
@@ -36,48 +40,44 @@ func (as *AddressSpace) remap(old, oldLen, newLen uint64, flags int, newAddr uin
 	if v == nil || v.start > old {
 		return 0, 0, 0, unix.EFAULT
 	}
-	fixed := flags&unix.MREMAP_FIXED != 0
-	if fixed || flags&unix.MREMAP_DONTUNMAP != 0 {
-		switch {
-		case newAddr&pageMask != 0,
-			newLen > UserEnd || newAddr > UserEnd-newLen,
-			old+oldLen > newAddr && newAddr+newLen > old:
-			return 0, 0, 0, unix.EINVAL
-		case as.vmas.count+2 >= MaxMapCount-3:
-			return 0, 0, 0, unix.ENOMEM
-		}
-		if fixed {
-			if newAddr < MinAddr {
-				return 0, 0, 0, unix.EPERM
-			}
-			if err := as.unmap(newAddr, newAddr+newLen); err != nil {
-				return 0, 0, 0, err
-			}
+	fixed, keep := flags&unix.MREMAP_FIXED != 0, flags&unix.MREMAP_DONTUNMAP != 0
+	if oldLen == newLen && !fixed && !keep {
+		return old, 0, 0, nil
+	}
+	if oldLen <= newLen || fixed {
+		if err := as.mayResize(v, old, min(oldLen, newLen), newLen); err != nil {
+			return 0, 0, 0, err
 		}
 	}
-	if oldLen > newLen || oldLen == newLen && flags&(unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP) == 0 {
-		if oldLen > newLen {
-			if oldLen > UserEnd-old {
-				return 0, 0, 0, unix.EINVAL
-			}
-			if err := as.unmap(old+newLen, old+oldLen); err != nil {
-				return 0, 0, 0, err
-			}
+	if fixed || keep {
+		if as.vmas.count+2 >= MaxMapCount-3 {
+			return 0, 0, 0, unix.ENOMEM
+		}
+	}
+	if fixed {
+		if newAddr < MinAddr {
+			return 0, 0, 0, unix.EPERM
+		}
+		if err := as.unmap(newAddr, newAddr+newLen); err != nil {
+			return 0, 0, 0, err
+		}
+	}
+	if oldLen > newLen {
+		if oldLen > UserEnd-old {
+			return 0, 0, 0, unix.EINVAL
+		}
+		if err := as.unmap(old+newLen, old+oldLen); err != nil {
+			return 0, 0, 0, err
 		}
 		if !fixed {
 			return old, 0, 0, nil
 		}
 		oldLen = newLen
 	}
-	if v = as.vmas.first(old); v == nil || v.start > old {
-		return 0, 0, 0, unix.EFAULT
-	}
-	if err := as.mayResize(v, old, oldLen, newLen); err != nil {
-		return 0, 0, 0, err
-	}
+	v = as.vmas.first(old) // unmapping may have cut it
 	grown := newLen - oldLen
-	if fixed || flags&unix.MREMAP_DONTUNMAP != 0 {
-		if flags&unix.MREMAP_DONTUNMAP != 0 && !as.mayGrow(v.flags, oldLen/PageSize) {
+	if fixed || keep {
+		if keep && !as.mayGrow(v.flags, oldLen/PageSize) {
 			return 0, 0, 0, unix.ENOMEM
 		}
 	} else {
@@ -97,14 +97,14 @@ func (as *AddressSpace) remap(old, oldLen, newLen uint64, flags int, newAddr uin
 	}
 	if !fixed {
 		hint := uint64(0)
-		if flags&unix.MREMAP_DONTUNMAP != 0 {
+		if keep {
 			hint = newAddr
 		}
 		if newAddr, err = as.choose(hint, newLen, 0); err != nil {
 			return 0, 0, 0, err
 		}
 	}
-	v, err = as.move(v, old, oldLen, newAddr, newLen, flags&unix.MREMAP_DONTUNMAP != 0)
+	v, err = as.move(v, old, oldLen, newAddr, newLen, keep)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -185,14 +185,12 @@ func (as *AddressSpace) move(v *vma, old, oldLen, to, newLen uint64, keep bool) 
 	}
 	if v.back != nil {
 		v.back.refs.Add(1)
-		if v.back.mappings != nil {
-			// The new place is a mapping before the pages are there.
-			v.back.mappings.add(as)
-			defer v.back.mappings.remove(as)
-		}
 	}
-	flags := v.flags
+	flags, written := v.flags, v.written
 	as.place(to, to+newLen, flags, v.back, v.fileOffset(old), v.name)
+	if written {
+		as.vmas.first(to).written = true
+	}
 	err := as.movePages(old, to, oldLen)
 	if err == nil && keep {
 		// What stays behind is a fresh mapping, not locked.

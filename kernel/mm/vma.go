@@ -81,6 +81,7 @@ type vma struct {
 	offset     uint64   // of start in the file
 	back       *backing // nil for private anonymous memory
 	name       string   // for /proc/PID/maps, without a file
+	written    bool     // it had pages of the program's own: it stays committed when made read-only
 }
 
 func (v *vma) pages() uint64 { return (v.end - v.start) / PageSize }
@@ -380,7 +381,7 @@ func (as *AddressSpace) unref(back *backing) {
 
 // split cuts v at addr, which is inside it, and returns the upper part.
 func (as *AddressSpace) split(v *vma, addr uint64) *vma {
-	upper := &vma{start: addr, end: v.end, flags: v.flags, offset: v.fileOffset(addr), back: v.back, name: v.name}
+	upper := &vma{start: addr, end: v.end, flags: v.flags, offset: v.fileOffset(addr), back: v.back, name: v.name, written: v.written}
 	v.end = addr
 	if v.back != nil {
 		v.back.refs.Add(1)
@@ -418,6 +419,7 @@ func (as *AddressSpace) place(start, end uint64, flags vmFlags, back *backing, o
 	switch {
 	case joinPrev && joinNext:
 		prev.end = next.end
+		prev.written = prev.written || next.written
 		as.drop(p)
 		as.vmas.moved(q)
 	case joinPrev:
@@ -455,6 +457,7 @@ func (as *AddressSpace) modify(v *vma, start, end uint64, flags vmFlags, name st
 	case joinPrev && joinNext:
 		recount()
 		prev.end = next.end
+		prev.written = prev.written || v.written || next.written
 		as.drop(n)
 		as.drop(p)
 		as.vmas.moved(q)
@@ -462,6 +465,7 @@ func (as *AddressSpace) modify(v *vma, start, end uint64, flags vmFlags, name st
 	case joinPrev:
 		recount()
 		prev.end = end
+		prev.written = prev.written || v.written
 		if end == v.end {
 			as.drop(p)
 		} else {
@@ -473,6 +477,7 @@ func (as *AddressSpace) modify(v *vma, start, end uint64, flags vmFlags, name st
 	case joinNext:
 		recount()
 		next.start, next.offset = start, fresh.offset
+		next.written = next.written || v.written
 		as.vmas.moved(n)
 		if start == v.start {
 			as.drop(p)
