@@ -1,0 +1,282 @@
+package vfs
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flags of a mount that mean something here.
+const (
+	mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
+)
+
+// Mount is a file system, or a subtree of one, at a place of the tree.
+type Mount struct {
+	ns     *Namespace
+	id     uint64
+	fs     FileSystem
+	root   *Dentry
+	source string
+	flags  atomic.Uint64 // MS_* of mountFlags
+
+	// guarded by ns.mu
+	parent *Mount // nil of the namespace's root, and when unmounted
+	point  *Dentry
+	gone   bool
+}
+
+// FS returns the file system.
+func (m *Mount) FS() FileSystem { return m.fs }
+
+// Root returns the place where the mount's tree begins.
+func (m *Mount) Root() Path { return Path{m, m.root} }
+
+// ID returns the mount's number, as /proc/self/mountinfo and statx show it.
+func (m *Mount) ID() uint64 { return m.id }
+
+// ReadOnly says whether MS_RDONLY is set.
+func (m *Mount) ReadOnly() bool { return m.flags.Load()&unix.MS_RDONLY != 0 }
+
+func (m *Mount) has(flag uint64) bool { return m.flags.Load()&flag != 0 }
+
+// covers returns the place under the mount's root.
+func (m *Mount) covers() (Path, bool) {
+	m.ns.mu.RLock()
+	defer m.ns.mu.RUnlock()
+	if m.parent == nil {
+		return Path{}, false
+	}
+	return Path{m.parent, m.point}, true
+}
+
+type mountKey struct {
+	mount  *Mount
+	dentry *Dentry
+}
+
+// Namespace is the set of mounts that a process sees.
+type Namespace struct {
+	mu     sync.RWMutex
+	points map[mountKey]*Mount // the topmost mount at a place
+	list   []*Mount            // in the order of mounting
+	root   *Mount
+	lastID uint64
+	types  map[string]Mounter
+}
+
+// Mounter makes an instance of a file system for mount(2), and returns its root.
+type Mounter func(c *Context, source, options string) (*Dentry, error)
+
+// NewNamespace returns a namespace whose root is the file system that root belongs to.
+func NewNamespace(root *Dentry, source string) *Namespace {
+	ns := &Namespace{points: make(map[mountKey]*Mount), types: make(map[string]Mounter)}
+	ns.root = ns.newMount(root, source, unix.MS_RELATIME)
+	ns.list = append(ns.list, ns.root)
+	return ns
+}
+
+func (ns *Namespace) newMount(root *Dentry, source string, flags uint64) *Mount {
+	ns.lastID++
+	m := &Mount{ns: ns, id: ns.lastID + 20, fs: root.inode.FS(), root: root, source: source}
+	m.flags.Store(flags & mountFlags)
+	root.pin()
+	return m
+}
+
+// Root returns the root directory.
+func (ns *Namespace) Root() Path {
+	p := ns.root.Root()
+	return ns.top(p)
+}
+
+// Register makes a type of file system known to mount(2) and /proc/filesystems.
+func (ns *Namespace) Register(name string, m Mounter) {
+	ns.mu.Lock()
+	ns.types[name] = m
+	ns.mu.Unlock()
+}
+
+// Types returns the names of the known types of file systems.
+func (ns *Namespace) Types() []string {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	var names []string
+	for n := range ns.types {
+		names = append(names, n)
+	}
+	return names
+}
+
+// top follows mounts that stand on p.
+func (ns *Namespace) top(p Path) Path {
+	for p.Dentry.mounts.Load() != 0 {
+		ns.mu.RLock()
+		m := ns.points[mountKey{p.Mount, p.Dentry}]
+		ns.mu.RUnlock()
+		if m == nil {
+			break
+		}
+		p = Path{m, m.root}
+	}
+	return p
+}
+
+// Attach mounts the tree at root on the directory (or, a file on a file) at.
+func (ns *Namespace) Attach(at Path, root *Dentry, source string, flags uint64) (*Mount, error) {
+	if at.Dentry.isDir() != root.isDir() {
+		return nil, unix.ENOTDIR
+	}
+	at = ns.top(at)
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if at.Mount == nil || at.Mount.gone || at.Dentry.removed.Load() {
+		return nil, unix.ENOENT
+	}
+	m := ns.newMount(root, source, flags)
+	m.parent, m.point = at.Mount, at.Dentry
+	at.Dentry.mounts.Add(1)
+	at.Dentry.pin()
+	ns.points[mountKey{at.Mount, at.Dentry}] = m
+	ns.list = append(ns.list, m)
+	return m, nil
+}
+
+// Detach unmounts m: EBUSY if other mounts stand in it, unless lazy, when they go with it.
+func (ns *Namespace) Detach(m *Mount, lazy bool) error {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if m.gone || m.parent == nil {
+		return unix.EINVAL
+	}
+	gone := map[*Mount]bool{m: true}
+	for _, o := range ns.list { // a mount is behind its parent in the list
+		if gone[o.parent] {
+			if !lazy {
+				return unix.EBUSY
+			}
+			gone[o] = true
+		}
+	}
+	kept := ns.list[:0:0]
+	for _, o := range ns.list {
+		if !gone[o] {
+			kept = append(kept, o)
+			continue
+		}
+		delete(ns.points, mountKey{o.parent, o.point})
+		o.point.mounts.Add(-1)
+		o.point.unpin()
+		o.gone = true
+		if o == m {
+			o.parent, o.point = nil, nil
+		}
+	}
+	ns.list = kept
+	return nil
+}
+
+// busy says whether an open file or working directory lies in m's file system. It knows only of
+// dentries that are pinned, so it looks at the tree.
+func (m *Mount) busy() bool {
+	var walk func(d *Dentry) bool
+	walk = func(d *Dentry) bool {
+		pins := d.pins.Load()
+		if d == m.root {
+			pins--
+		}
+		if pins > 0 {
+			return true
+		}
+		if d.dir == nil {
+			return false
+		}
+		d.dir.mu.Lock()
+		children := make([]*Dentry, 0, len(d.dir.children))
+		for _, c := range d.dir.children {
+			children = append(children, c)
+		}
+		d.dir.mu.Unlock()
+		for _, c := range children {
+			if walk(c) {
+				return true
+			}
+		}
+		return false
+	}
+	return walk(m.root)
+}
+
+// MountInfo is one line of /proc/mounts.
+type MountInfo struct {
+	ID, Parent uint64
+	Source     string
+	Point      string // as seen from the asked root
+	Root       string // which directory of the file system is mounted
+	Type       string
+	Options    string
+	Dev        uint64
+}
+
+// Mounts lists the mounts that are beneath root.
+func (ns *Namespace) Mounts(root Path) []MountInfo {
+	ns.mu.RLock()
+	list := append([]*Mount(nil), ns.list...)
+	ns.mu.RUnlock()
+	var out []MountInfo
+	for _, m := range list {
+		point, ok := m.Root().name(root)
+		if !ok {
+			continue
+		}
+		info := MountInfo{ID: m.id, Source: m.source, Point: point, Root: m.root.inside(), Type: m.fs.Type(), Options: m.options(), Dev: m.fs.Dev()}
+		ns.mu.RLock()
+		if m.parent != nil {
+			info.Parent = m.parent.id
+		} else {
+			info.Parent = 1
+		}
+		ns.mu.RUnlock()
+		if info.Source == "" {
+			info.Source = "none"
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+func (m *Mount) options() string {
+	f := m.flags.Load()
+	o := []string{"rw"}
+	if f&unix.MS_RDONLY != 0 {
+		o[0] = "ro"
+	}
+	for _, n := range []struct {
+		flag uint64
+		name string
+	}{{unix.MS_NOSUID, "nosuid"}, {unix.MS_NODEV, "nodev"}, {unix.MS_NOEXEC, "noexec"}, {unix.MS_NOATIME, "noatime"}, {unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_RELATIME, "relatime"}} {
+		if f&n.flag != 0 {
+			o = append(o, n.name)
+		}
+	}
+	return strings.Join(o, ",")
+}
+
+func (m *Mount) statFlags() int64 {
+	const stValid, stRelatime = 0x20, 0x1000
+	f := m.flags.Load()
+	out := int64(stValid)
+	out |= int64(f & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)) // ST_* have the same values
+	if f&unix.MS_NOATIME != 0 {
+		out |= 0x400
+	}
+	if f&unix.MS_NODIRATIME != 0 {
+		out |= 0x800
+	}
+	if f&unix.MS_RELATIME != 0 {
+		out |= stRelatime
+	}
+	return out
+}

@@ -1,0 +1,409 @@
+package vfs
+
+import (
+	"math/bits"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/kernel/mm"
+	"elver/runtime/metal"
+)
+
+// Sizes of pipes (pipe(7)).
+const (
+	pipeBuf      = 4096 // writes up to this size are atomic
+	defaultSlots = 16   // frames in a new pipe
+	// MaxPipeSize is /proc/sys/fs/pipe-max-size.
+	MaxPipeSize = 1 << 20
+)
+
+// Pipe is a pipe or the inside of a FIFO: a ring of frames, each partly filled.
+//
+// mu is held across the copies to and from the program, so that reads and writes don't mix. A fault in
+// such a copy never comes back here: pipes can't be mapped. Readiness takes no lock.
+type Pipe struct {
+	queue waiter.Queue
+
+	used    atomic.Int32 // slots that hold data
+	size    atomic.Int32 // slots in the ring
+	bytes   atomic.Int64
+	readers atomic.Int32
+	writers atomic.Int32
+	opens   [2]atomic.Uint32 // how often the reading and the writing end were ever opened
+
+	mu    sync.Mutex
+	ring  []pipeSlot // its length is a power of two
+	head  uint32     // the oldest slot is ring[head % len]
+	spare uint64     // a frame kept for the next write, 0: none
+}
+
+type pipeSlot struct {
+	frame    uint64
+	off, len uint32
+	packet   bool // a write in packet mode: read as a whole, never added to
+}
+
+// NewPipe returns a pipe with neither end open.
+func NewPipe() *Pipe {
+	p := &Pipe{}
+	p.size.Store(defaultSlots)
+	return p
+}
+
+// Pipe returns the descriptions of the reading and writing ends of a new pipe (pipe2(2)); flags are of
+// O_NONBLOCK, O_DIRECT and O_CLOEXEC.
+func (c *Context) Pipe(flags uint32) (r, w *Description, err error) {
+	if flags&^(unix.O_NONBLOCK|unix.O_DIRECT|unix.O_CLOEXEC) != 0 {
+		return nil, nil, unix.EINVAL
+	}
+	i := &pipeInode{pipe: NewPipe()}
+	i.Init(pipeFS, pipeFS.ino.Add(1), unix.S_IFIFO|0o600, c.Creds.FSUID, c.Creds.FSGID, 0)
+	path := Path{nil, NewDetached(i, "pipe:["+strconv.FormatUint(i.Ino(), 10)+"]")}
+	i.pipe.readers.Store(1)
+	i.pipe.writers.Store(1)
+	i.pipe.opens[0].Store(1)
+	i.pipe.opens[1].Store(1)
+	in, out := &pipeEnd{pipe: i.pipe, reads: true}, &pipeEnd{pipe: i.pipe, writes: true}
+	out.packets.Store(flags&unix.O_DIRECT != 0)
+	return NewDescription(in, path, unix.O_RDONLY|flags), NewDescription(out, path, unix.O_WRONLY|flags), nil
+}
+
+type pipeInode struct {
+	BaseInode
+	pipe *Pipe
+}
+
+func (i *pipeInode) Pipe() *Pipe { return i.pipe }
+
+// fifoInode is an inode that is a FIFO when its mode says so.
+type fifoInode interface{ Pipe() *Pipe }
+
+// openFIFO opens p as fifo(7) says: an end waits for the other one.
+func (c *Context) openFIFO(p *Pipe, flags uint32) (File, error) {
+	e := &pipeEnd{pipe: p}
+	e.packets.Store(flags&unix.O_DIRECT != 0)
+	nonBlocking := flags&unix.O_NONBLOCK != 0
+	switch flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		e.reads = true
+		e.sawWriters = p.opens[1].Load()
+		p.open(&p.readers, 0)
+		if p.writers.Load() == 0 && !nonBlocking {
+			if err := c.waitForEnd(p, 1, e.sawWriters); err != nil {
+				e.Release()
+				return nil, err
+			}
+		}
+		if p.writers.Load() != 0 || !nonBlocking {
+			e.sawWriters--
+		}
+	case unix.O_WRONLY:
+		if nonBlocking && p.readers.Load() == 0 {
+			return nil, unix.ENXIO
+		}
+		e.writes = true
+		seen := p.opens[0].Load()
+		p.open(&p.writers, 1)
+		if p.readers.Load() == 0 {
+			if err := c.waitForEnd(p, 0, seen); err != nil {
+				e.Release()
+				return nil, err
+			}
+		}
+	default:
+		e.reads, e.writes = true, true
+		p.open(&p.readers, 0)
+		p.open(&p.writers, 1)
+	}
+	return e, nil
+}
+
+func (p *Pipe) open(count *atomic.Int32, end int) {
+	count.Add(1)
+	p.opens[end].Add(1)
+	p.queue.Notify(waiter.EventInternal)
+}
+
+// waitForEnd waits until an end was opened more often than seen.
+func (c *Context) waitForEnd(p *Pipe, end int, seen uint32) error {
+	return c.wait(&endWait{p, end, seen}, waiter.EventInternal)
+}
+
+type endWait struct {
+	pipe *Pipe
+	end  int
+	seen uint32
+}
+
+func (w *endWait) Readiness(mask waiter.EventMask) waiter.EventMask {
+	if w.pipe.opens[w.end].Load() != w.seen {
+		return mask & waiter.EventInternal
+	}
+	return 0
+}
+func (w *endWait) EventRegister(e *waiter.Entry) error {
+	w.pipe.queue.EventRegister(e)
+	return nil
+}
+func (w *endWait) EventUnregister(e *waiter.Entry) { w.pipe.queue.EventUnregister(e) }
+
+// pipeEnd is an open end of a pipe, or both ends of a FIFO.
+type pipeEnd struct {
+	BaseFile
+	pipe       *Pipe
+	reads      bool
+	writes     bool
+	packets    atomic.Bool
+	sawWriters uint32 // no hang-up is seen while this many writers were ever there
+}
+
+// Release closes the end.
+func (e *pipeEnd) Release() {
+	p := e.pipe
+	last := false
+	p.mu.Lock()
+	if e.reads {
+		p.readers.Add(-1)
+	}
+	if e.writes {
+		p.writers.Add(-1)
+	}
+	if p.readers.Load() == 0 && p.writers.Load() == 0 {
+		last = true
+		for p.used.Load() != 0 {
+			p.pop()
+		}
+		if p.spare != 0 {
+			metal.Unref(p.spare)
+			p.spare = 0
+		}
+	}
+	p.mu.Unlock()
+	if !last {
+		p.queue.Notify(waiter.EventHUp | waiter.EventErr | waiter.ReadableEvents | waiter.WritableEvents)
+	}
+}
+
+// SetFlags follows O_DIRECT, which makes packets of writes.
+func (e *pipeEnd) SetFlags(flags uint32) error {
+	e.packets.Store(flags&unix.O_DIRECT != 0)
+	return nil
+}
+
+// pop takes the oldest slot out. Precondition: mu is held, there is one.
+func (p *Pipe) pop() {
+	s := &p.ring[p.head&uint32(len(p.ring)-1)]
+	p.bytes.Add(-int64(s.len))
+	if p.spare == 0 && metal.Refs(s.frame) == 1 {
+		p.spare = s.frame
+	} else {
+		metal.Unref(s.frame)
+	}
+	s.frame = 0
+	p.head++
+	p.used.Add(-1)
+}
+
+// Read reads what is there: EAGAIN if nothing is and somebody could write, 0 if nobody can.
+func (e *pipeEnd) Read(c *Context, dst *mm.Buffer, off int64) (int, error) {
+	p := e.pipe
+	left := dst.Len()
+	if left == 0 {
+		return 0, nil
+	}
+	p.mu.Lock()
+	n, freed := 0, false
+	var err error
+	for left > 0 && p.used.Load() != 0 {
+		s := &p.ring[p.head&uint32(len(p.ring)-1)]
+		k := min(int(s.len), left)
+		var m int
+		m, err = dst.CopyOut(metal.View(s.frame, metal.FrameSize)[s.off : int(s.off)+k])
+		s.off += uint32(m)
+		s.len -= uint32(m)
+		p.bytes.Add(-int64(m))
+		n += m
+		left -= m
+		if err != nil {
+			break
+		}
+		packet := s.packet
+		if s.len == 0 || packet {
+			p.pop()
+			freed = true
+		}
+		if packet {
+			break
+		}
+	}
+	p.mu.Unlock()
+	if freed {
+		p.queue.Notify(waiter.WritableEvents)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil && p.writers.Load() != 0 {
+		err = unix.EAGAIN
+	}
+	return 0, err
+}
+
+// Write writes all if that is no more than PIPE_BUF, else what there is room for. EAGAIN: no room.
+// EPIPE: nobody reads, and the caller raises SIGPIPE.
+func (e *pipeEnd) Write(c *Context, src *mm.Buffer, off int64) (int, error) {
+	p := e.pipe
+	left := src.Len()
+	if left == 0 {
+		return 0, nil
+	}
+	p.mu.Lock()
+	n, err := p.write(src, left, e.packets.Load())
+	p.mu.Unlock()
+	if n > 0 {
+		p.queue.Notify(waiter.ReadableEvents)
+		return n, nil
+	}
+	return 0, err
+}
+
+// Precondition: mu is held.
+func (p *Pipe) write(src *mm.Buffer, left int, packet bool) (int, error) {
+	if p.readers.Load() == 0 {
+		return 0, unix.EPIPE
+	}
+	if p.ring == nil {
+		p.ring = make([]pipeSlot, p.size.Load())
+	}
+	size, n := uint32(len(p.ring)), 0
+	used := uint32(p.used.Load())
+	// What doesn't fill a frame goes behind what is in the last one, if all of it fits there.
+	if odd := uint32(left) % metal.FrameSize; used > 0 && odd != 0 && !packet {
+		s := &p.ring[(p.head+used-1)&(size-1)]
+		if !s.packet && s.off+s.len+odd <= metal.FrameSize && metal.Refs(s.frame) == 1 {
+			m, err := src.CopyIn(metal.View(s.frame, metal.FrameSize)[s.off+s.len : s.off+s.len+odd])
+			if err != nil {
+				if left <= pipeBuf {
+					return 0, err
+				}
+			}
+			s.len += uint32(m)
+			p.bytes.Add(int64(m))
+			n, left = m, left-m
+			if err != nil {
+				return n, err
+			}
+		}
+	}
+	for left > 0 {
+		if used == size {
+			return n, unix.EAGAIN
+		}
+		frame := p.spare
+		if frame == 0 {
+			var ok bool
+			if frame, ok = metal.AllocFrame(metal.OwnerPageCache); !ok {
+				return n, unix.ENOMEM
+			}
+		}
+		p.spare = 0
+		k := min(left, metal.FrameSize)
+		m, err := src.CopyIn(metal.View(frame, metal.FrameSize)[:k])
+		if m == 0 || err != nil && n == 0 && left <= pipeBuf {
+			p.spare = frame
+			return n, err
+		}
+		p.ring[(p.head+used)&(size-1)] = pipeSlot{frame: frame, len: uint32(m), packet: packet}
+		p.bytes.Add(int64(m))
+		used = uint32(p.used.Add(1))
+		n, left = n+m, left-m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Readiness says what the end is ready for.
+func (e *pipeEnd) Readiness(mask waiter.EventMask) waiter.EventMask {
+	p := e.pipe
+	var r waiter.EventMask
+	if e.reads {
+		if p.used.Load() != 0 {
+			r |= waiter.ReadableEvents
+		}
+		if p.writers.Load() == 0 && p.opens[1].Load() != e.sawWriters {
+			r |= waiter.EventHUp
+		}
+	}
+	if e.writes {
+		if p.used.Load() < p.size.Load() {
+			r |= waiter.WritableEvents
+		}
+		if p.readers.Load() == 0 {
+			r |= waiter.EventErr
+		}
+	}
+	return r & (mask | waiter.EventErr | waiter.EventHUp)
+}
+
+// EventRegister has e told of changes.
+func (e *pipeEnd) EventRegister(w *waiter.Entry) error {
+	e.pipe.queue.EventRegister(w)
+	return nil
+}
+
+// EventUnregister undoes EventRegister.
+func (e *pipeEnd) EventUnregister(w *waiter.Entry) { e.pipe.queue.EventUnregister(w) }
+
+// PipeOf returns the pipe that d is an end of, or nil.
+func PipeOf(d *Description) *Pipe {
+	if e, ok := d.file.(*pipeEnd); ok {
+		return e.pipe
+	}
+	return nil
+}
+
+// Buffered returns how many bytes wait to be read (FIONREAD).
+func (p *Pipe) Buffered() int { return int(p.bytes.Load()) }
+
+// Size returns the capacity in bytes (F_GETPIPE_SZ).
+func (p *Pipe) Size() int { return int(p.size.Load()) * metal.FrameSize }
+
+// Resize sets the capacity, rounded up to a power of two of pages, and returns it (F_SETPIPE_SZ):
+// EPERM above MaxPipeSize without privilege, EBUSY below what it holds.
+func (p *Pipe) Resize(c *Context, size int) (int, error) {
+	if size <= 0 || size > 1<<31 {
+		return 0, unix.EINVAL
+	}
+	slots := (size + metal.FrameSize - 1) / metal.FrameSize
+	slots = 1 << bits.Len(uint(slots-1))
+	if slots*metal.FrameSize > MaxPipeSize {
+		if !c.Creds.HasCap(unix.CAP_SYS_RESOURCE) {
+			return 0, unix.EPERM
+		}
+		if slots*metal.FrameSize > 64*MaxPipeSize {
+			return 0, unix.ENOMEM
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	used := int(p.used.Load())
+	if used > slots {
+		return 0, unix.EBUSY
+	}
+	if p.ring != nil {
+		ring := make([]pipeSlot, slots)
+		for i := range used {
+			ring[i] = p.ring[(p.head+uint32(i))&uint32(len(p.ring)-1)]
+		}
+		p.ring, p.head = ring, 0
+	}
+	p.size.Store(int32(slots))
+	defer p.queue.Notify(waiter.WritableEvents)
+	return slots * metal.FrameSize, nil
+}
