@@ -23,7 +23,11 @@ func (c *Context) Enter() Event {
 		c.Vector, c.ErrorCode = vectorGP, 0
 		return EventException
 	}
-	return Event(enter(c))
+	event := Event(enter(c))
+	if event == EventInterrupt {
+		metal.Note(c.Vector)
+	}
+	return event
 }
 
 const vectorGP = 13

@@ -46,6 +46,10 @@ func View(pa uint64, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(pa)+directMap)), n)
 }
 
+// Viewable reports whether View can show the n bytes at pa: they are RAM, or firmware tables behind
+// the RAM below 4 GiB.
+func Viewable(pa uint64, n int) bool
+
 // Zero clears the frame of size bytes (FrameSize or HugeSize) at pa.
 func Zero(pa uint64, size int) { clearMemory(uintptr(pa)+directMap, uintptr(size)) }
 
@@ -96,9 +100,6 @@ func WaitIRQ(vector uint8)
 
 // CPU returns the address of the CPU's block, at which GS base points.
 func CPU() uintptr
-
-// AddFixup makes a page fault of the code in [start, end) go on at resume, both in kernel text.
-func AddFixup(start, end, resume uintptr)
 
 // Console writes p to the kernel's emergency console: the log channel, else the serial port.
 func Console(p []byte)

@@ -4,6 +4,7 @@ package metal
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -212,3 +213,11 @@ func WaitIRQ(vector uint8) { select {} }
 
 // Console writes p to the kernel's emergency console (log channel, else serial port).
 func Console(p []byte) {}
+
+// Tick lets the other goroutines run.
+func Tick() { runtime.Gosched() }
+
+// Viewable reports whether View can show the n bytes at pa.
+func Viewable(pa uint64, n int) bool {
+	return n >= 0 && pa >= arenaBase && pa < arenaBase+arenaFrames*FrameSize && uint64(n) <= arenaBase+arenaFrames*FrameSize-pa
+}

@@ -46,6 +46,14 @@ TEXT ·metalRDTSC(SB),NOSPLIT,$0-8
 	MOVQ	AX, ret+0(FP)
 	RET
 
+// func metalScale(x, scale uint64) uint64
+TEXT ·metalScale(SB),NOSPLIT,$0-24
+	MOVQ	x+0(FP), AX
+	MULQ	scale+8(FP)
+	SHRQ	$32, DX, AX
+	MOVQ	AX, ret+16(FP)
+	RET
+
 // func metalCPUID(leaf, sub uint32, out *[4]uint32)
 TEXT ·metalCPUID(SB),NOSPLIT,$0-16
 	MOVL	leaf+0(FP), AX

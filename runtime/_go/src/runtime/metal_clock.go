@@ -1,9 +1,6 @@
 package runtime
 
-import (
-	"internal/runtime/math"
-	_ "unsafe" // for linkname
-)
+import _ "unsafe" // for linkname
 
 // The clock: the time stamp counter, its frequency measured against the PIT at boot and measured
 // again, over a longer time, as soon as the machine has been up long enough; and the timer
@@ -38,8 +35,7 @@ const metalTimeSlice = 10e6
 //go:nosplit
 func metalNanotime() int64 {
 	c := &metalClock
-	hi, lo := math.Mul64(metalRDTSC()-c.tsc, c.scale)
-	return c.ns + int64(hi<<32|lo>>32)
+	return c.ns + int64(metalScale(metalRDTSC()-c.tsc, c.scale))
 }
 
 //go:nosplit
@@ -208,8 +204,7 @@ func metalArm(deadline int64) {
 		metalWriteMSR(metalMSRTSCDeadline, metalRDTSC()+min(delay, 1e9)*c.frequency/1e9)
 		return
 	}
-	hi, lo := math.Mul64(min(delay, 1e9), c.timerScale)
-	metalAPICWrite(metalAPICInitial, uint32(min(max(hi<<32|lo>>32, 1), 0xffffffff)))
+	metalAPICWrite(metalAPICInitial, uint32(min(max(metalScale(min(delay, 1e9), c.timerScale), 1), 0xffffffff)))
 }
 
 // metalIdle halts the CPU until an interrupt, or until deadline.

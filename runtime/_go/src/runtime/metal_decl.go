@@ -4,6 +4,9 @@ package runtime
 
 func metalRDTSC() uint64
 
+// metalScale returns x*scale>>32, from a product of 128 bits.
+func metalScale(x, scale uint64) uint64
+
 //go:noescape
 func metalCPUID(leaf, sub uint32, out *[4]uint32)
 

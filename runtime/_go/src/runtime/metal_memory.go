@@ -255,3 +255,11 @@ func metal_BootInfo() (magic uint32, info, entryTSC uint64) {
 	b := &metalBootInfo
 	return uint32(b.magic), uint64(b.info), b.entryTSC
 }
+
+//go:linkname metal_Viewable elver/runtime/metal.Viewable
+//go:nosplit
+func metal_Viewable(pa uint64, n int) bool {
+	b := &metalBootInfo
+	end := uintptr(pa) + uintptr(n)
+	return n >= 0 && end >= uintptr(pa) && (end <= b.lowTop || uintptr(pa) >= metalBootMap && end <= b.top)
+}

@@ -11,17 +11,17 @@ import (
 // metalCPU is the per-CPU block. GS base points at its self, so that the word at GS:-8 is g, where
 // the image writer's patch lets Go code find it. elver/arch/amd64 knows the offsets from self.
 type metalCPU struct {
-	g        uintptr // GS:-8
-	self     uintptr // GS:0
-	context  uintptr // GS:8: the program's registers, amd64.Context
-	kernelSP uintptr // GS:16: stack of the goroutine that is in user mode
-	userSP   uintptr // GS:24: scratch of the system call entry
-	userTrap uintptr // GS:32: where exceptions and interrupts of user mode go
-	scratch  uintptr // GS:40
-	mxcsr    uint32  // GS:48: the kernel's MXCSR
-	_        uint32
-	owner    uintptr     // GS:56: the context whose extended state the CPU holds
-	answers  [512]uint16 // GS:64: amd64's table of system calls answered at the entry
+	g        uintptr    // GS:-8
+	self     uintptr    // GS:0
+	context  uintptr    // GS:8: the program's registers, amd64.Context
+	kernelSP uintptr    // GS:16: stack of the goroutine that is in user mode
+	userSP   uintptr    // GS:24: scratch of the entries from user mode
+	userTrap uintptr    // GS:32: where exceptions and interrupts of user mode go
+	fixup    uintptr    // GS:40: where a fault on a user address goes on, 0 outside a copy
+	mxcsr    uint32     // GS:48: the kernel's MXCSR
+	smap     uint32     // GS:52: not 0: user memory needs STAC
+	_        uintptr    // GS:56
+	answers  [512]uint8 // GS:64: amd64's table of system calls answered at the entry
 }
 
 // metalCPU0 is in the data section: the page-fault handler needs it to touch BSS.
@@ -116,20 +116,6 @@ type metalTrapFrame struct {
 	rip, cs, rflags, rsp, ss                                                uintptr
 }
 
-// metalFixups are ranges of code that may fault on user addresses, and where to go on then.
-var metalFixups = [8][3]uintptr{{1}}
-
-//go:linkname metal_AddFixup elver/runtime/metal.AddFixup
-func metal_AddFixup(start, end, resume uintptr) {
-	for i := range metalFixups {
-		if metalFixups[i][1] == 0 {
-			metalFixups[i] = [3]uintptr{start, end, resume}
-			return
-		}
-	}
-	throw("metal: no room for another fix-up")
-}
-
 // metalKernelTrap handles an exception or interrupt that came in kernel mode: it notes an
 // interrupt, fills a demand-zero page, resumes a copy of user memory that faulted, or makes the
 // goroutine panic as the runtime's signal handler does on Linux.
@@ -147,12 +133,10 @@ func metalKernelTrap(f *metalTrapFrame) {
 		if f.code&1 == 0 && metalDemandZero(address) {
 			return
 		}
-		for i := range metalFixups {
-			if x := &metalFixups[i]; f.rip >= x[0] && f.rip < x[1] {
-				f.rip = x[2]
-				f.rflags &^= 1 << 18 // AC, which STAC set
-				return
-			}
+		if resume := metalCPU0.fixup; resume != 0 && address < 1<<47 {
+			f.rip = resume
+			f.rflags &^= 1 << 18 // AC, which STAC set
+			return
 		}
 	}
 	gp := getg()
