@@ -16,12 +16,16 @@ import (
 // %fs:-8, a 32-bit displacement without base and index. The processor's word for the GS base then
 // belongs to the kernel (swapgs), and the FS base stays the program's.
 func fixCode(f *elf.File, symbols []elf.Symbol, loaded []byte, base uint64, opts Options) error {
-	functions := textFunctions(f, symbols)
+	text := f.Section(".text")
+	if text == nil {
+		return errors.New("the linked kernel has no section .text")
+	}
+	functions := textFunctions(text, symbols)
 	if len(functions) == 0 {
 		return errors.New("the linked kernel's symbol table names no functions")
 	}
 	var problems []error
-	end := functions[0].Value
+	end := text.Addr
 	for _, fn := range functions {
 		if fn.Value < end {
 			if fn.Value+fn.Size <= end {
@@ -36,18 +40,18 @@ func fixCode(f *elf.File, symbols []elf.Symbol, loaded []byte, base uint64, opts
 		end = fn.Value + fn.Size
 		problems = append(problems, fixFunction(strings.TrimSuffix(fn.Name, abi0Suffix), loaded[fn.Value-base:end-base], opts)...)
 	}
+	if at, ok := notPadding(loaded[end-base : text.Addr+text.Size-base]); !ok {
+		problems = append(problems, fmt.Errorf("there is code or data after the last function, at %#x", end+uint64(at)))
+	}
 	return errors.Join(problems...)
 }
 
-// textFunctions returns the functions of executable sections that have a size, by address.
-func textFunctions(f *elf.File, symbols []elf.Symbol) []elf.Symbol {
+// textFunctions returns the functions in section text that have a size, by address.
+func textFunctions(text *elf.Section, symbols []elf.Symbol) []elf.Symbol {
 	var functions []elf.Symbol
 	for _, s := range symbols {
-		if elf.ST_TYPE(s.Info) != elf.STT_FUNC || s.Size == 0 || int(s.Section) >= len(f.Sections) {
-			continue
-		}
-		sec := f.Sections[s.Section]
-		if sec.Flags&elf.SHF_EXECINSTR != 0 && s.Value >= sec.Addr && s.Value+s.Size <= sec.Addr+sec.Size {
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 &&
+			s.Value >= text.Addr && s.Value <= text.Addr+text.Size && s.Size <= text.Addr+text.Size-s.Value {
 			functions = append(functions, s)
 		}
 	}

@@ -99,6 +99,7 @@ func TestDecode(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{0x64, 0x48, 0x8b, 0x0c, 0x25, 0xf8, 0xff, 0xff, 0xff})
+	f.Add([]byte{0x0f, 0x20, 0x24}) // MOV from CR4 with a mod that would need a SIB byte
 	f.Fuzz(func(t *testing.T, code []byte) {
 		in, ok := decode(code)
 		if !ok {
@@ -179,6 +180,7 @@ func TestFunctions(t *testing.T) {
 		{name: "inner label", more: []elf.Sym64{function(0, 4, 4)}},
 		{name: "overlap", tail: "9090", more: []elf.Sym64{function(0, 15, 3)}, err: "a.f overlaps"},
 		{name: "padding", tail: "cccccccc00c3", more: []elf.Sym64{function(0, 21, 1)}},
+		{name: "code after", tail: "ccc3", err: "after the last function, at 0xffffffff80200011"},
 		{name: "code between", tail: "cc0f05ccc3", more: []elf.Sym64{function(0, 20, 1)}, err: "at 0xffffffff80200011 before a.f"},
 	} {
 		tail, _ := hex.DecodeString(test.tail)
@@ -260,7 +262,7 @@ func main() { fmt.Println("hello", sha256.Sum256(nil), elverImage) }
 		t.Fatal(err)
 	}
 	var known, unknown, gs int
-	for _, fn := range textFunctions(f, symbols) {
+	for _, fn := range textFunctions(text, symbols) {
 		code := code[fn.Value-text.Addr:][:fn.Size]
 		for pc := 0; pc < len(code); {
 			in, ok := decode(code[pc:])

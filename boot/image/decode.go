@@ -10,7 +10,7 @@ type instruction struct {
 	opcode   byte
 	vex      bool // VEX or EVEX encoded
 	fsPrefix int  // offset of the FS prefix, -1 if there is none
-	modRM    int  // offset of the ModRM byte, -1 if there is none
+	modRM    int  // offset of the ModRM byte, -1 if there is none that can name memory
 }
 
 // decode decodes the instruction at the beginning of code, for 64-bit mode. It reports false for
@@ -127,7 +127,8 @@ prefixes:
 		i++
 		mod, reg, rm := modRM>>6, modRM>>3&7, modRM&7
 		if in.opMap == 1 && !in.vex && in.opcode >= 0x20 && in.opcode <= 0x23 {
-			mod = 3 // MOV of control and debug registers ignores mod
+			// MOV of control and debug registers ignores mod and never has a memory operand.
+			mod, in.modRM = 3, -1
 		}
 		if mod != 3 {
 			disp := [3]int{0, 1, 4}[mod]
@@ -171,9 +172,6 @@ func (in *instruction) absolute(code []byte) (disp int32, ok bool) {
 	d := code[m+2:]
 	return int32(uint32(d[0]) | uint32(d[1])<<8 | uint32(d[2])<<16 | uint32(d[3])<<24), true
 }
-
-// hasMemory reports whether the instruction has a ModRM memory operand.
-func (in *instruction) hasMemory(code []byte) bool { return in.modRM >= 0 && code[in.modRM] < 0xc0 }
 
 func immediateZ(operand16, rexW bool) int {
 	if operand16 && !rexW {
