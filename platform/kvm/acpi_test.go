@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"elver/boot"
 )
 
 // tableBuilder lays ACPI tables in a fake machine's memory.
@@ -168,6 +170,22 @@ func TestReadACPIOfReducedHardware(t *testing.T) {
 		if !a.hasSoftOff || a.softOff.typeA != 5 {
 			t.Errorf("S5 %+v", a.softOff)
 		}
+	}
+}
+
+func TestLowMemoryEnd(t *testing.T) {
+	// As QEMU's pc gives it with 6 GiB.
+	f := Facts{MemoryMap: []boot.MemoryRange{
+		{Start: 0, End: 0x9fc00, Kind: boot.Usable},
+		{Start: 0x9fc00, End: 0xa0000, Kind: boot.Reserved},
+		{Start: 0xf0000, End: 0x100000, Kind: boot.Reserved},
+		{Start: 0x100000, End: 0xbffe0000, Kind: boot.Usable},
+		{Start: 0xbffe0000, End: 0xc0000000, Kind: boot.Reserved},
+		{Start: 0xfeffc000, End: 0xff000000, Kind: boot.Reserved},
+		{Start: 0x100000000, End: 0x1c0000000, Kind: boot.Usable},
+	}}
+	if got := f.lowMemoryEnd(); got != 0xc0000000 {
+		t.Errorf("%#x", got)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // An error means that the machine is not usable; what was found so far is in the Machine, which
 // is never nil and can report the error and power off.
 func Init(f Facts) (*Machine, error) {
-	m, err := start(&machine{memoryEnd: f.MemoryEnd}, f)
+	m, err := start(&machine{memoryEnd: f.lowMemoryEnd()}, f)
 	var off []metal.PortWrite
 	for _, w := range m.power.softOffWrites() {
 		off = append(off, metal.PortWrite{Port: uint32(w.port), Size: uint32(w.size), Value: w.value})
@@ -24,7 +24,7 @@ func Init(f Facts) (*Machine, error) {
 
 // machine is the hardware under the image.
 type machine struct {
-	memoryEnd uint64
+	memoryEnd uint64   // physical memory below can be viewed
 	windows   []window // device pages mapped so far
 }
 

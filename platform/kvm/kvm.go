@@ -13,12 +13,29 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"elver/boot"
 )
 
 // Facts are what the boot loader told.
 type Facts struct {
 	RSDP      uint64 // physical address of ACPI's root pointer, 0 if it is to be searched for
-	MemoryEnd uint64 // all physical memory that can be viewed lies below
+	MemoryMap []boot.MemoryRange
+}
+
+// lowMemoryEnd returns up to where the direct map has no holes: the end of the memory below 4 GiB,
+// with the firmware's tables that stand behind it. This is what the runtime maps, ranges taken in
+// the same order. ACPI tables lie nowhere else.
+func (f Facts) lowMemoryEnd() (end uint64) {
+	for _, r := range f.MemoryMap {
+		switch {
+		case r.Kind == boot.Usable && r.End < 4<<30:
+			end = max(end, r.End)
+		case r.Kind != boot.Usable && r.Start <= end && r.End <= 0xc0000000:
+			end = max(end, r.End)
+		}
+	}
+	return end
 }
 
 // Machine is the virtual machine that Elver runs in.
