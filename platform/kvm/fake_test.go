@@ -263,13 +263,12 @@ func (a *fakeIOAPIC) deliver(input int) {
 // fakeUART is a 16550A with the host's end of its line.
 type fakeUART struct {
 	machine            *fakeMachine
-	fifoMode, fast     bool
+	fifoMode           bool
 	enable, line       uint8
 	modem, scratch     uint8
 	errors             uint8 // bits of the line status that a read clears
 	receiver           []byte
 	host               []byte // input that waits on the host
-	asked              bool   // the host was told that there is room
 	sent               []byte
 	stalls             int // how many looks at the status find the transmitter busy after a write
 	busy               int

@@ -56,9 +56,8 @@ func TestTimeInfo(t *testing.T) {
 		}
 	}
 	for _, hostile := range []timeInfo{{}, {multiplier: 1, shift: 127}, {multiplier: 1, shift: -128}, {multiplier: 1, shift: -32}} {
-		hostile.nanoseconds(^uint64(0))
-		if hz := hostile.frequency(); hz != 0 {
-			t.Errorf("%+v: %d Hz", hostile, hz)
+		if hz, ns := hostile.frequency(), hostile.nanoseconds(^uint64(0)); hz != 0 || ns > 1 {
+			t.Errorf("%+v: %d Hz, %d ns", hostile, hz, ns)
 		}
 	}
 }
