@@ -113,6 +113,17 @@ func metalKeep(start, end uintptr) {
 	b.keepCount++
 }
 
+// metalKeepString keeps a string that ends with NUL.
+//
+//go:nosplit
+func metalKeepString(pa uintptr) {
+	end := pa
+	for end < pa+1<<16 && *(*byte)(unsafe.Pointer(metalDirectMap + end)) != 0 {
+		end++
+	}
+	metalKeep(pa, end+1)
+}
+
 // metalRAM notes that the firmware says [start, end) is memory of kind (1: usable).
 //
 //go:nosplit
@@ -124,7 +135,7 @@ func metalRAM(start, size, kind uintptr) {
 	}
 	if kind != 1 {
 		// Firmware tables stand just behind the low RAM; the direct map includes them.
-		if start <= b.lowTop && end > b.lowTop && end < 0xc0000000 {
+		if start <= b.lowTop && end > b.lowTop && end <= 0xc0000000 {
 			b.lowTop = end
 		}
 		return
@@ -152,13 +163,16 @@ func metalReadMultiboot() {
 		n, at := min(metalPhys32(info+20), 32), metalPhys32(info+24)
 		for i := uintptr(0); i < n; i++ {
 			metalKeep(metalPhys32(at+16*i), metalPhys32(at+16*i+4))
-			metalKeep(metalPhys32(at+16*i+8), metalPhys32(at+16*i+8)+metalPage)
+			metalKeepString(metalPhys32(at + 16*i + 8))
 		}
 		metalKeep(at, at+16*n)
 	}
 	metalKeep(info, info+128)
 	if flags&(1<<2) != 0 {
-		metalKeep(metalPhys32(info+16), metalPhys32(info+16)+2*metalPage)
+		metalKeepString(metalPhys32(info + 16))
+	}
+	if flags&(1<<9) != 0 {
+		metalKeepString(metalPhys32(info + 64))
 	}
 	if flags&(1<<6) != 0 {
 		size, at := metalPhys32(info+44), metalPhys32(info+48)
@@ -181,13 +195,13 @@ func metalReadPVH() {
 		start := metalPhys64(at + 32*i)
 		metalKeep(start, start+metalPhys64(at+32*i+8))
 		if line := metalPhys64(at + 32*i + 16); line != 0 {
-			metalKeep(line, line+metalPage)
+			metalKeepString(line)
 		}
 	}
 	metalKeep(at, at+32*n)
 	metalKeep(info, info+64)
 	if line := metalPhys64(info + 24); line != 0 {
-		metalKeep(line, line+2*metalPage)
+		metalKeepString(line)
 	}
 	if metalPhys32(info+4) == 0 {
 		metalDie("elver: the PVH loader gives no memory map (start info version 0)\n")
