@@ -11,7 +11,7 @@ const (
 	mapType     = 0xf
 	mapAbove4G  = 0x80
 	mapUninit   = 0x4000000
-	mapHugeBits = 0x3f << unix.MAP_HUGE_SHIFT
+	mapHugeBits = (21 | 30) << unix.MAP_HUGE_SHIFT // MAP_HUGE_2MB, MAP_HUGE_1GB
 
 	// legacyFlags are what MAP_SHARED_VALIDATE accepts for any file (LEGACY_MAP_MASK).
 	legacyFlags = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_ANONYMOUS | unix.MAP_DENYWRITE |
