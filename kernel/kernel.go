@@ -12,13 +12,15 @@
 //
 // Lock order:
 //
-//	Kernel.tree              who is whose child, groups, sessions, the table of threads
-//	  Process.mu             pending signals, the list of threads, stop and exit of the group
-//	    Actions.mu           what is done about each signal
-//	    Limits.mu
-//	futex bucket             two of them in the order of their index
-//	Timer.mu                 not held while the timer's signal is sent
-//	clockSet.mu
+//	futex bucket               two of them in the order of their index
+//	  Kernel.tree              who is whose child, groups, sessions, the table of threads
+//	    Process.mu             pending signals, the list of threads, stop and exit of the group
+//	      Actions.mu           what is done about each signal
+//	      Limits.mu
+//	Process.timersMu           the table of timers
+//	  Process.cpuMu            which timers of CPU time are armed
+//	    Timer.mu               not held while the timer's signal is sent
+//	      clockSet.mu
 //
 // No lock of this package is held while the memory of the program is touched, but for a futex bucket,
 // under which a word is read only if that cannot fault (futex.go). Waking a thread takes no lock.
@@ -33,7 +35,6 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/arch/amd64"
-	"elver/kernel/mm"
 )
 
 // Attachment is what a process carries besides memory and signals: descriptors, root, working
@@ -45,6 +46,11 @@ type Attachment interface {
 	Exec()
 	// Exit gives everything back: the last thread of the process is gone.
 	Exit()
+}
+
+// Sharer is an Attachment of which new processes can share parts (CLONE_FILES, CLONE_FS).
+type Sharer interface {
+	ForkSharing(files, fs bool) Attachment
 }
 
 // Config is what the kernel needs from the packages above it.
@@ -179,12 +185,6 @@ func (k *Kernel) newTID() (int32, error) {
 		}
 	}
 	return 0, unix.EAGAIN
-}
-
-// NewFirst makes the first process, pid 1, in its own session, with one thread that Start starts after
-// the loader has set its registers. The name is its comm name, cut to 15 bytes. It takes over as.
-func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, name string) (*Thread, error) {
-	return k.newFirst(as, attach, name)
 }
 
 // Wait returns the status of the first process once that has ended.

@@ -7,10 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resource limits that unix does not name on every kernel version (getrlimit(2)).
+// Resources of getrlimit(2) that package unix does not name.
 const (
-	LimitSigpending = unix.RLIMIT_SIGPENDING
-	limits          = 16
+	rlimitSigpending = 11
+	rlimitMsgqueue   = 12
+	rlimitNice       = 13
+	rlimitRTPrio     = 14
+
+	limits = 16
 )
 
 // Infinity is RLIM_INFINITY.
@@ -34,10 +38,10 @@ func DefaultLimits(maxTasks uint64) *Limits {
 	l.set[unix.RLIMIT_NPROC] = unix.Rlimit{Cur: maxTasks, Max: maxTasks}
 	l.set[unix.RLIMIT_NOFILE] = unix.Rlimit{Cur: 1024, Max: 1 << 20}
 	l.set[unix.RLIMIT_MEMLOCK] = unix.Rlimit{Cur: 8 << 20, Max: 8 << 20}
-	l.set[unix.RLIMIT_SIGPENDING] = unix.Rlimit{Cur: maxTasks, Max: maxTasks}
-	l.set[unix.RLIMIT_MSGQUEUE] = unix.Rlimit{Cur: 819200, Max: 819200}
-	l.set[unix.RLIMIT_NICE] = unix.Rlimit{}
-	l.set[unix.RLIMIT_RTPRIO] = unix.Rlimit{}
+	l.set[rlimitSigpending] = unix.Rlimit{Cur: maxTasks, Max: maxTasks}
+	l.set[rlimitMsgqueue] = unix.Rlimit{Cur: 819200, Max: 819200}
+	l.set[rlimitNice] = unix.Rlimit{}
+	l.set[rlimitRTPrio] = unix.Rlimit{}
 	return l
 }
 

@@ -44,13 +44,15 @@ type Thread struct {
 	robustList   uint64                        // set_robust_list(2)
 	robustLength uint64
 	rseq         rseqArea
-	exitStatus   ExitStatus // that exit(2) or the kill set
-	vforkDone    chan struct{}
+	exitStatus   ExitStatus   // that exit(2) or the kill set
 	parentDeath  atomic.Int32 // PR_SET_PDEATHSIG
 	noNewPrivs   atomic.Bool
 	timerSlackNS atomic.Uint64
-	startTime    int64 // Monotonic, in nanoseconds
-	fatal        *Siginfo
+	startTime    int64                  // Monotonic, in nanoseconds
+	panics       int                    // of the kernel's, while it served this thread
+	stopCounted  bool                   // Proc.stopCount has it; guarded by Proc.mu
+	ownsPI       atomic.Bool            // somebody waited for a PI futex that it owned
+	vforkParent  atomic.Pointer[Thread] // waits until this one calls execve or ends
 
 	cpu cpuTime
 
@@ -137,7 +139,7 @@ func (t *Thread) Return(v uint64) { t.Ctx.RAX = v }
 // Fail ends the system call with err, which holds a unix.Errno.
 func (t *Thread) Fail(err error) {
 	n := errnoOf(err)
-	t.Ctx.RAX = -uint64(n)
+	t.Ctx.RAX = errnoResult(n)
 	if n >= ERESTARTSYS && n <= ERESTART_RESTARTBLOCK {
 		t.setWork(workRestart)
 	}
@@ -242,25 +244,22 @@ type Process struct {
 	shared    sigQueue  // guarded by mu: pending signals of the process
 	exiting   bool      // guarded by mu: the whole process is going
 	status    ExitStatus
-	stopSig   Signal // guarded by mu: the signal that stopped the process; 0: not stopped
-	stopCount int    // guarded by mu: threads that have to stop yet
-	resume    chan struct{}
+	stopSig   Signal    // guarded by mu: the signal that stopped the process; 0: not stopped
+	stopCount int       // guarded by mu: threads that have to stop yet
 	dead      cpuTotals // guarded by mu: of threads that exited
 	children  cpuTotals // guarded by mu: of children that were waited for
-	core      bool
+	execer    *Thread   // guarded by mu: the thread that waits in execve for the others to go
 
-	leader      *Thread
-	parent      *Process   // guarded by Kernel.tree
-	kids        []*Process // guarded by Kernel.tree
-	group       *ProcessGroup
-	zombie      bool   // guarded by Kernel.tree
-	exitSignal  Signal // guarded by Kernel.tree: sent to the parent at the end; 0: none
-	waitStop    ExitStatus
-	waitCont    bool
-	stopChanged bool
-	subreaper   bool // guarded by Kernel.tree: PR_SET_CHILD_SUBREAPER
-	hasReaper   bool
-	execed      bool // guarded by Kernel.tree: has called execve since its fork
+	leader     *Thread
+	parent     *Process   // guarded by Kernel.tree
+	kids       []*Process // guarded by Kernel.tree
+	group      *ProcessGroup
+	zombie     bool   // guarded by Kernel.tree
+	exitSignal Signal // guarded by Kernel.tree: sent to the parent at the end; 0: none
+	waitStop   ExitStatus
+	waitCont   bool
+	subreaper  bool // guarded by Kernel.tree: PR_SET_CHILD_SUBREAPER
+	execed     bool // guarded by Kernel.tree: has called execve since its fork
 
 	// ChildEvents is notified with EventIn when a child ends, stops or continues; SignalEvents when a
 	// signal arrives, for signalfd; ExitEvents with EventIn when the process ends, for pidfd.
@@ -269,14 +268,13 @@ type Process struct {
 	dumpable atomic.Int32
 
 	timersMu sync.Mutex
-	real     *Timer           // guarded by timersMu: ITIMER_REAL
-	posix    map[int32]*Timer // guarded by timersMu: timer_create
+	itimers  [3]*Timer        // guarded by timersMu: of setitimer
+	posix    map[int32]*Timer // guarded by timersMu: of timer_create
 	nextID   int32            // guarded by timersMu
 	cpuMu    sync.Mutex
-	virtual  cpuTimer            // guarded by cpuMu: ITIMER_VIRTUAL
-	prof     cpuTimer            // guarded by cpuMu: ITIMER_PROF
 	cpu      map[*Timer]struct{} // guarded by cpuMu: armed timers of CPU clocks
-	cpuArmed atomic.Bool         // some timer of CPU time, or RLIMIT_CPU, is set
+	cpuArmed atomic.Bool         // cpu is not empty
+	nextXCPU atomic.Uint64       // seconds of CPU time at which the next SIGXCPU is due
 
 	exe atomic.Pointer[Executable]
 }
@@ -371,3 +369,6 @@ func (p *Process) CPUTime() (user, system int64) {
 	c := p.totals()
 	return c.user, c.system
 }
+
+// errnoResult is how a system call returns an errno.
+func errnoResult(n unix.Errno) uint64 { return -uint64(n) }

@@ -1,0 +1,307 @@
+package kernel
+
+import (
+	"slices"
+
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/kernel/klog"
+)
+
+// Exit is exit(2): the thread ends once the handler of the system call has returned.
+func (t *Thread) Exit(code int) {
+	t.exitStatus = Exited(code)
+	t.setWork(workExit)
+}
+
+// ExitGroup is exit_group(2): all threads of the process end, wherever they wait; this one once the handler of
+// the system call has returned.
+func (t *Thread) ExitGroup(code int) { t.Proc.beginExit(Exited(code)) }
+
+// beginExit ends all threads of the process with that status. It returns false if the process was
+// ending already.
+func (p *Process) beginExit(status ExitStatus) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.beginExitLocked(status)
+}
+
+func (p *Process) beginExitLocked(status ExitStatus) bool {
+	if p.exiting {
+		return false
+	}
+	p.exiting, p.status = true, status
+	p.stopSig, p.stopCount = 0, 0
+	for _, t := range p.threads {
+		t.setWork(workExit)
+		t.Wake()
+	}
+	return true
+}
+
+// exit ends the thread, and the process with its last thread. Nothing in it waits for the program.
+func (t *Thread) exit() {
+	p, k := t.Proc, t.k
+	t.exitRobustList()
+	if t.clearTID != 0 {
+		// The stack of a thread may be gone already: then there is nobody to tell.
+		if t.MM().WriteUint32(t.clearTID, 0) == nil {
+			t.FutexWake(t.clearTID, true, 1, FutexAll)
+		}
+		t.clearTID = 0
+	}
+	if t.alarm != nil {
+		t.alarm.Stop()
+	}
+	t.cpu.stop()
+
+	p.mu.Lock()
+	p.dead.add(t.totals())
+	p.threads = slices.DeleteFunc(p.threads, func(o *Thread) bool { return o == t })
+	last := len(p.threads) == 0
+	t.exited = true
+	t.state.Store(stateDead)
+	t.pending.drop(^SigSet(0))
+	if t == p.leader && !p.exiting {
+		p.status = t.exitStatus
+	}
+	stopped := p.leaveStop(t)
+	var execer *Thread
+	if !last {
+		p.retarget()
+		if execer = p.execer; execer != nil {
+			execer.Wake()
+		}
+	}
+	p.mu.Unlock()
+	if stopped {
+		p.notifyStop(CLDStopped)
+	}
+	t.releaseVfork()
+
+	k.user(t.Creds().RUID).tasks.Add(-1)
+	k.tree.Lock()
+	k.tasks--
+	if t != p.leader && k.threads[t.TID] == t {
+		delete(k.threads, t.TID)
+	}
+	k.tree.Unlock()
+	if last {
+		p.end()
+	}
+}
+
+// retarget wakes who can take the signals of the process that a thread left behind. Precondition: mu
+// is held.
+func (p *Process) retarget() {
+	for _, t := range p.threads {
+		if p.shared.set&^t.mask != 0 && t.work.Load()&workSignal == 0 {
+			t.setWork(workSignal)
+			t.Wake()
+		}
+	}
+}
+
+// end gives back what the process has, and leaves a zombie for the parent. Its last thread calls it.
+func (p *Process) end() {
+	k := p.k
+	maxRSS := uint64(0)
+	if as := p.MM(); as != nil {
+		maxRSS = as.Usage().PeakRSS / 1024
+	}
+	p.stopTimers()
+	if p.Attach != nil {
+		p.Attach.Exit()
+	}
+	p.mu.Lock()
+	p.exiting = true
+	p.dead.maxRSSKiB = max(p.dead.maxRSSKiB, maxRSS)
+	p.shared.drop(^SigSet(0))
+	as := p.mm.Swap(nil)
+	p.mu.Unlock()
+	if as != nil {
+		as.Release()
+	}
+	klog.Debugf("process %d ended with status %#x", p.PID, uint32(p.status))
+
+	var gone []*Process
+	k.tree.Lock()
+	reaper := p.reaper()
+	for _, c := range p.kids {
+		c.parent = reaper
+		if reaper == nil {
+			if c.zombie {
+				gone = append(gone, c)
+			}
+			continue
+		}
+		reaper.kids = append(reaper.kids, c)
+	}
+	orphans := p.kids
+	p.kids = nil
+	p.zombie = true
+	parent, sig := p.parent, p.exitSignal
+	reap := parent == nil
+	if parent != nil && sig == sigChld {
+		a := parent.actions.get(sigChld)
+		if a.Handler == SigIgn || a.Flags&SANoCldWait != 0 {
+			reap = true
+			if a.Handler == SigIgn {
+				sig = 0
+			}
+		}
+	}
+	first := p == k.first
+	if reap {
+		k.reap(p)
+	}
+	for _, c := range gone {
+		k.reap(c)
+	}
+	k.tree.Unlock()
+
+	for _, c := range orphans {
+		if s := Signal(c.leader.parentDeath.Load()); s != 0 {
+			c.Kill(s, KernelInfo(s))
+		}
+		if reaper != nil {
+			reaper.ChildEvents.Notify(waiter.EventIn)
+		}
+	}
+	p.ExitEvents.Notify(waiter.EventIn)
+	if parent != nil {
+		if sig != 0 {
+			parent.Kill(sig, p.childInfo(sig))
+		}
+		parent.ChildEvents.Notify(waiter.EventIn)
+	}
+	if first {
+		k.status = p.status
+		close(k.ended)
+	}
+}
+
+// Ended returns the status of a process that has ended.
+func (p *Process) Ended() (ExitStatus, bool) {
+	p.k.tree.Lock()
+	defer p.k.tree.Unlock()
+	return p.status, p.zombie
+}
+
+// childInfo is the siginfo by which the parent learns of the end.
+func (p *Process) childInfo(sig Signal) Siginfo {
+	code, status := p.status.child()
+	user, system := p.CPUTime()
+	i := childInfo(code, p.PID, p.Creds().RUID, status, user, system)
+	i.Signo = int32(sig)
+	return i
+}
+
+// child returns si_code and si_status for the status of a process that ended.
+func (s ExitStatus) child() (code, status int32) {
+	switch sig := s.Signal(); {
+	case sig == 0:
+		return CLDExited, int32(s >> 8 & 0xff)
+	case s&0x80 != 0:
+		return CLDDumped, int32(sig)
+	default:
+		return CLDKilled, int32(sig)
+	}
+}
+
+// reaper returns who becomes the parent of p's children: the nearest ancestor that asked for it, or the
+// first process; nil when that is gone. Precondition: tree is held.
+func (p *Process) reaper() *Process {
+	for a := p.parent; a != nil; a = a.parent {
+		if a.subreaper && !a.zombie {
+			return a
+		}
+	}
+	if f := p.k.first; f != p && !f.zombie {
+		return f
+	}
+	return nil
+}
+
+// reap removes a zombie from the tree. Precondition: tree is held.
+func (k *Kernel) reap(p *Process) {
+	if k.threads[p.PID] != nil && k.threads[p.PID].Proc == p {
+		delete(k.threads, p.PID)
+	}
+	if p.parent != nil {
+		p.parent.kids = slices.DeleteFunc(p.parent.kids, func(c *Process) bool { return c == p })
+	}
+	k.leaveGroup(p)
+}
+
+// stop parks the thread while its process is stopped.
+func (t *Thread) stop() {
+	p := t.Proc
+	p.mu.Lock()
+	if p.stopSig == 0 || p.exiting {
+		t.clearWork(workStop)
+		p.mu.Unlock()
+		return
+	}
+	all := p.leaveStop(t)
+	p.mu.Unlock()
+	if all {
+		p.notifyStop(CLDStopped)
+	}
+	t.cpu.stop()
+	t.state.Store(stateStopped)
+	for t.work.Load()&workStop != 0 && t.work.Load()&workExit == 0 {
+		<-t.wake
+	}
+	t.state.Store(stateRunning)
+	t.cpu.start()
+	p.mu.Lock()
+	t.recalc()
+	p.mu.Unlock()
+}
+
+// beginStop stops all threads of the process. Precondition: mu is held.
+func (p *Process) beginStop(sig Signal) {
+	p.stopSig, p.stopCount = sig, len(p.threads)
+	for _, t := range p.threads {
+		t.stopCounted = true
+		t.setWork(workStop)
+		t.Wake()
+	}
+}
+
+// leaveStop counts a thread that has stopped, or ended instead, and returns whether it was the last that was
+// waited for. Precondition: mu is held.
+func (p *Process) leaveStop(t *Thread) (all bool) {
+	if !t.stopCounted || p.stopSig == 0 {
+		return false
+	}
+	t.stopCounted = false
+	p.stopCount--
+	return p.stopCount == 0
+}
+
+// notifyStop tells the parent that the process stopped or goes on: code is CLDStopped or CLDContinued.
+func (p *Process) notifyStop(code int32) {
+	k := p.k
+	p.mu.Lock()
+	sig := p.stopSig
+	p.mu.Unlock()
+	k.tree.Lock()
+	if code == CLDContinued {
+		p.waitCont, p.waitStop = true, 0
+		sig = sigCont
+	} else {
+		p.waitCont, p.waitStop = false, ExitStatus(sig)<<8|0x7f
+	}
+	parent := p.parent
+	k.tree.Unlock()
+	if parent == nil {
+		return
+	}
+	if a := parent.actions.get(sigChld); a.Handler != SigIgn && a.Flags&SANoCldStop == 0 {
+		user, system := p.CPUTime()
+		parent.Kill(sigChld, childInfo(code, p.PID, p.Creds().RUID, int32(sig), user, system))
+	}
+	parent.ChildEvents.Notify(waiter.EventIn)
+}

@@ -1,0 +1,214 @@
+package kernel
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// ProcessGroup is the processes that a terminal's signal reaches together.
+type ProcessGroup struct {
+	id      int32
+	session *Session
+	k       *Kernel
+	members []*Process // guarded by Kernel.tree
+}
+
+// Session is the process groups of a login, which may have a controlling terminal.
+type Session struct {
+	id       int32
+	leader   *Process // guarded by Kernel.tree; nil once it has ended
+	groups   int      // guarded by Kernel.tree
+	terminal any      // guarded by Kernel.tree
+	k        *Kernel
+}
+
+// ID returns the group's number.
+func (g *ProcessGroup) ID() int32 { return g.id }
+
+// Session returns the group's session.
+func (g *ProcessGroup) Session() *Session { return g.session }
+
+// ID returns the session's number.
+func (s *Session) ID() int32 { return s.id }
+
+// Leader returns the process that made the session; nil once it has ended.
+func (s *Session) Leader() *Process {
+	s.k.tree.Lock()
+	defer s.k.tree.Unlock()
+	return s.leader
+}
+
+// Terminal returns what SetTerminal set: vfs's controlling terminal, or nil.
+func (s *Session) Terminal() any {
+	s.k.tree.Lock()
+	defer s.k.tree.Unlock()
+	return s.terminal
+}
+
+// SetTerminal sets the session's controlling terminal.
+func (s *Session) SetTerminal(terminal any) {
+	s.k.tree.Lock()
+	defer s.k.tree.Unlock()
+	s.terminal = terminal
+}
+
+// Kill sends sig to every process of the group without asking for permission: for terminals.
+func (g *ProcessGroup) Kill(sig Signal, info Siginfo) {
+	g.k.tree.Lock()
+	members := slices.Clone(g.members)
+	g.k.tree.Unlock()
+	for _, p := range members {
+		p.Kill(sig, info)
+	}
+}
+
+// Orphaned reports whether no process of the group has its parent in another group of the same
+// session: then nobody would continue it, and the terminal's stop signals do nothing to it.
+func (g *ProcessGroup) Orphaned() bool {
+	g.k.tree.Lock()
+	defer g.k.tree.Unlock()
+	for _, p := range g.members {
+		if q := p.parent; q != nil && !p.zombie && q.group != g && q.group.session == g.session {
+			return false
+		}
+	}
+	return true
+}
+
+// ProcessGroup returns the group with that number, or nil.
+func (k *Kernel) ProcessGroup(id int32) *ProcessGroup {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	return k.groups[id]
+}
+
+// Group returns the process's group.
+func (p *Process) Group() *ProcessGroup {
+	p.k.tree.Lock()
+	defer p.k.tree.Unlock()
+	return p.group
+}
+
+// ParentPID returns the number of the process's parent, 0 if it has none.
+func (p *Process) ParentPID() int32 {
+	p.k.tree.Lock()
+	defer p.k.tree.Unlock()
+	if p.parent == nil {
+		return 0
+	}
+	return p.parent.PID
+}
+
+// newSession makes p the leader of a new session and group. Precondition: tree is held.
+func (k *Kernel) newSession(p *Process) {
+	s := &Session{id: p.PID, leader: p, k: k}
+	k.sessions[s.id] = s
+	k.joinGroup(p, k.newGroup(p.PID, s))
+}
+
+func (k *Kernel) newGroup(id int32, s *Session) *ProcessGroup {
+	g := &ProcessGroup{id: id, session: s, k: k}
+	k.groups[id] = g
+	s.groups++
+	return g
+}
+
+// joinGroup moves p from its group, if it has one, to g. Precondition: tree is held.
+func (k *Kernel) joinGroup(p *Process, g *ProcessGroup) {
+	if p.group == g {
+		return
+	}
+	g.members = append(g.members, p)
+	if p.group != nil {
+		k.leaveGroup(p)
+	}
+	p.group = g
+}
+
+// leaveGroup takes p out of its group, and drops the group and the session that are empty then. p.group
+// stays, for who looks at a process that is gone. Precondition: tree is held.
+func (k *Kernel) leaveGroup(p *Process) {
+	g := p.group
+	g.members = slices.DeleteFunc(g.members, func(o *Process) bool { return o == p })
+	if s := g.session; len(g.members) == 0 && k.groups[g.id] == g {
+		delete(k.groups, g.id)
+		if s.groups--; s.groups == 0 {
+			delete(k.sessions, s.id)
+		}
+	}
+	if g.session.leader == p {
+		g.session.leader = nil
+	}
+}
+
+// SetSID is setsid(2): EPERM for the leader of a group.
+func (t *Thread) SetSID() (int32, error) {
+	k, p := t.k, t.Proc
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	if k.groups[p.PID] != nil || k.sessions[p.PID] != nil {
+		return 0, unix.EPERM
+	}
+	k.newSession(p)
+	return p.PID, nil
+}
+
+// SetPGID is setpgid(2).
+func (t *Thread) SetPGID(pid, pgid int32) error {
+	if pgid < 0 {
+		return unix.EINVAL
+	}
+	k := t.k
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	p := t.Proc
+	if pid != 0 && pid != p.PID {
+		if p = k.process(pid); p == nil || p.parent != t.Proc {
+			return unix.ESRCH
+		}
+		if p.group.session != t.Proc.group.session {
+			return unix.EPERM
+		}
+		if p.execed {
+			return unix.EACCES
+		}
+	}
+	if pgid == 0 {
+		pgid = p.PID
+	}
+	if p.group.session.leader == p {
+		return unix.EPERM
+	}
+	g := k.groups[pgid]
+	switch {
+	case g != nil && g.session != t.Proc.group.session, g == nil && pgid != p.PID:
+		return unix.EPERM
+	case g == nil:
+		g = k.newGroup(pgid, p.group.session)
+	}
+	k.joinGroup(p, g)
+	return nil
+}
+
+// PGID is getpgid(2) with a pid other than 0: ESRCH.
+func (k *Kernel) PGID(pid int32) (int32, error) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	t := k.threads[pid]
+	if t == nil {
+		return 0, unix.ESRCH
+	}
+	return t.Proc.group.id, nil
+}
+
+// SID is getsid(2) with a pid other than 0: ESRCH.
+func (k *Kernel) SID(pid int32) (int32, error) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	t := k.threads[pid]
+	if t == nil {
+		return 0, unix.ESRCH
+	}
+	return t.Proc.group.session.id, nil
+}
