@@ -4,6 +4,7 @@ package metal
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"syscall"
@@ -220,4 +221,12 @@ func Tick() { runtime.Gosched() }
 // Viewable reports whether View can show the n bytes at pa.
 func Viewable(pa uint64, n int) bool {
 	return n >= 0 && pa >= arenaBase && pa < arenaBase+arenaFrames*FrameSize && uint64(n) <= arenaBase+arenaFrames*FrameSize-pa
+}
+
+// Random fills p with random bytes, which on the host are good enough for a test.
+func Random(p []byte) (hardware bool) {
+	for i := range p {
+		p[i] = byte(rand.Uint32())
+	}
+	return true
 }
