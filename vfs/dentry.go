@@ -22,7 +22,7 @@ type Dentry struct {
 	dir    *directory             // of a directory, else nil
 
 	mounts  atomic.Int32 // mounts that stand on this dentry
-	pins    atomic.Int32 // open files, mounts and working directories that need the dentry itself
+	pins    atomic.Int32 // open files, roots and working directories that are this dentry
 	removed atomic.Bool  // unlinked: the name is history
 }
 
@@ -171,6 +171,24 @@ func (d *Dentry) Remove(name string) {
 	if c := d.child(name); c != nil {
 		c.removed.Store(true)
 		d.leave(c)
+	}
+}
+
+// Prune empties a Resident tree that is unmounted: drop gets every file beneath d that is no
+// directory, once for each of its names.
+func (d *Dentry) Prune(drop func(Inode)) {
+	d.dir.mu.Lock()
+	list := d.dir.list
+	d.dir.list, d.dir.children = nil, nil
+	d.dir.mu.Unlock()
+	for _, s := range list {
+		switch {
+		case s.dentry == nil:
+		case s.dentry.isDir():
+			s.dentry.Prune(drop)
+		default:
+			drop(s.dentry.inode)
+		}
 	}
 }
 

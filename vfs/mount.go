@@ -82,7 +82,6 @@ func (ns *Namespace) newMount(root *Dentry, source string, flags uint64) *Mount 
 	ns.lastID++
 	m := &Mount{ns: ns, id: ns.lastID + 20, fs: root.inode.FS(), root: root, source: source}
 	m.flags.Store(flags & mountFlags)
-	root.pin()
 	return m
 }
 
@@ -138,7 +137,6 @@ func (ns *Namespace) Attach(at Path, root *Dentry, source string, flags uint64) 
 	m := ns.newMount(root, source, flags)
 	m.parent, m.point = at.Mount, at.Dentry
 	at.Dentry.mounts.Add(1)
-	at.Dentry.pin()
 	ns.points[mountKey{at.Mount, at.Dentry}] = m
 	ns.list = append(ns.list, m)
 	return m, nil
@@ -146,16 +144,31 @@ func (ns *Namespace) Attach(at Path, root *Dentry, source string, flags uint64) 
 
 // Detach unmounts m: EBUSY if other mounts stand in it, unless lazy, when they go with it.
 func (ns *Namespace) Detach(m *Mount, lazy bool) error {
+	gone, err := ns.detach(m, lazy)
+	for _, fs := range gone {
+		if u, ok := fs.(Unmounter); ok {
+			u.Unmounted()
+		}
+	}
+	return err
+}
+
+// Unmounter is a file system that wants to know when its last mount is gone. Files of it may still be
+// open.
+type Unmounter interface{ Unmounted() }
+
+// detach is Detach, and returns the file systems that are mounted no more.
+func (ns *Namespace) detach(m *Mount, lazy bool) ([]FileSystem, error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if m.gone || m.parent == nil {
-		return unix.EINVAL
+		return nil, unix.EINVAL
 	}
 	gone := map[*Mount]bool{m: true}
 	for _, o := range ns.list { // a mount is behind its parent in the list
 		if gone[o.parent] {
 			if !lazy {
-				return unix.EBUSY
+				return nil, unix.EBUSY
 			}
 			gone[o] = true
 		}
@@ -168,14 +181,24 @@ func (ns *Namespace) Detach(m *Mount, lazy bool) error {
 		}
 		delete(ns.points, mountKey{o.parent, o.point})
 		o.point.mounts.Add(-1)
-		o.point.unpin()
 		o.gone = true
 		if o == m {
 			o.parent, o.point = nil, nil
 		}
 	}
 	ns.list = kept
-	return nil
+	left := map[FileSystem]bool{}
+	for _, o := range kept {
+		left[o.fs] = true
+	}
+	var unmounted []FileSystem
+	for o := range gone {
+		if !left[o.fs] {
+			left[o.fs] = true
+			unmounted = append(unmounted, o.fs)
+		}
+	}
+	return unmounted, nil
 }
 
 // busy says whether an open file or working directory lies in m's file system. It knows only of
@@ -183,11 +206,7 @@ func (ns *Namespace) Detach(m *Mount, lazy bool) error {
 func (m *Mount) busy() bool {
 	var walk func(d *Dentry) bool
 	walk = func(d *Dentry) bool {
-		pins := d.pins.Load()
-		if d == m.root {
-			pins--
-		}
-		if pins > 0 {
+		if d.pins.Load() > 0 {
 			return true
 		}
 		if d.dir == nil {

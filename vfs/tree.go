@@ -608,10 +608,8 @@ func (c *Context) moveMount(source string, to Path) error {
 	}
 	delete(ns.points, mountKey{m.parent, m.point})
 	m.point.mounts.Add(-1)
-	m.point.unpin()
 	m.parent, m.point = to.Mount, to.Dentry
 	to.Dentry.mounts.Add(1)
-	to.Dentry.pin()
 	ns.points[mountKey{to.Mount, to.Dentry}] = m
 	// Behind its new parent in the list, with everything in it.
 	kept, behind := ns.list[:0:0], []*Mount(nil)

@@ -163,6 +163,9 @@ func (f *FS) Statfs(s *vfs.StatFS) error {
 	return nil
 }
 
+// Unmounted gives everything back that nobody has open.
+func (f *FS) Unmounted() { f.root.Prune(dropLink) }
+
 // Pages returns how many frames the files use.
 func (f *FS) Pages() int64 { return f.pages.Load() }
 
