@@ -1,0 +1,82 @@
+package elf
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel/mm"
+	"elver/vfs"
+)
+
+// opened is an open file of the tree as a program.
+type opened struct {
+	mm.Mappable
+	c *vfs.Context
+	d *vfs.Description
+}
+
+// Open opens the file at path, from the working directory, for execution: a regular file that c may
+// execute, else EACCES.
+func Open(c *vfs.Context, path string) (File, error) { return OpenAt(c, unix.AT_FDCWD, path, 0) }
+
+// OpenAt is Open from the directory dirfd; flags may hold O_NOFOLLOW and, for a path that is empty,
+// AT_EMPTY_PATH.
+func OpenAt(c *vfs.Context, dirfd int32, path string, flags int) (File, error) {
+	if err := c.Access(dirfd, path, unix.X_OK, flags|unix.AT_EACCESS); err != nil {
+		return nil, err
+	}
+	open := uint32(unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY)
+	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		open |= unix.O_NOFOLLOW
+	}
+	d, err := c.OpenFile(dirfd, path, open, 0)
+	if err != nil {
+		return nil, err
+	}
+	var a vfs.Attr
+	if err := d.Stat(&a); err != nil {
+		d.Decref()
+		return nil, err
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFREG {
+		d.Decref()
+		return nil, unix.EACCES
+	}
+	m, err := d.Mappable(c)
+	if err != nil {
+		d.Decref()
+		return nil, unix.EACCES
+	}
+	return &opened{m, c, d}, nil
+}
+
+// Description returns the open file that f, from Open, stands on, for /proc/PID/exe.
+func Description(f File) *vfs.Description { return f.(*opened).d }
+
+func (o *opened) Size() int64 {
+	var a vfs.Attr
+	if o.d.Stat(&a) != nil {
+		return 0
+	}
+	return a.Size
+}
+
+func (o *opened) Release() { o.d.Decref() }
+
+// ReadAt implements io.ReaderAt.
+func (o *opened) ReadAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		b := mm.KernelBuffer(p[done:])
+		n, err := o.d.Pread(o.c, &b, off+int64(done))
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			return done, io.EOF
+		}
+		done += n
+	}
+	return done, nil
+}
