@@ -83,7 +83,6 @@ type Description struct {
 	refs  atomic.Int64
 
 	seekable bool
-	stream   bool // seekable is false, and so reads and writes pass no offset
 
 	// posMu keeps the offset, and is held across reads and writes that use it.
 	posMu sync.Mutex
@@ -319,6 +318,12 @@ func (d *Description) writeAt(c *Context, src *mm.Buffer, pos *int64) (int, erro
 // Sizer is a File that knows its size.
 type Sizer interface{ Size() int64 }
 
+// anyOffset says whether the file takes offsets although it keeps none, as /dev/null does.
+func (d *Description) anyOffset() bool {
+	_, ok := d.file.(Seeker)
+	return ok
+}
+
 // Pread reads at off.
 func (d *Description) Pread(c *Context, dst *mm.Buffer, off int64) (int, error) {
 	if d.mode&mayRead == 0 {
@@ -327,7 +332,7 @@ func (d *Description) Pread(c *Context, dst *mm.Buffer, off int64) (int, error) 
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	if !d.seekable {
+	if !d.seekable && !d.anyOffset() {
 		return 0, unix.ESPIPE
 	}
 	return d.file.Read(c, dst, off)
@@ -341,7 +346,7 @@ func (d *Description) Pwrite(c *Context, src *mm.Buffer, off int64) (int, error)
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	if !d.seekable {
+	if !d.seekable && !d.anyOffset() {
 		return 0, unix.ESPIPE
 	}
 	return d.writeAt(c, src, &off)
@@ -353,6 +358,9 @@ func (d *Description) Seek(c *Context, off int64, whence int) (int64, error) {
 		return 0, unix.EBADF
 	}
 	if !d.seekable {
+		if s, ok := d.file.(Seeker); ok {
+			return s.Seek(off, whence)
+		}
 		return 0, unix.ESPIPE
 	}
 	d.posMu.Lock()

@@ -1,0 +1,197 @@
+// Package devfs is /dev: the devices that every program expects, on a tmpfs of their own in which the
+// program may make, rename and remove files as it likes (devtmpfs).
+package devfs
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel/mm"
+	"elver/vfs"
+	"elver/vfs/tmpfs"
+	"elver/vfs/tty"
+)
+
+// Config is what the devices stand on.
+type Config struct {
+	Random  func(p []byte) // fills p with random bytes; required
+	Console tty.Console    // /dev/console; nil: it can't be opened
+}
+
+// Numbers of devices (Linux, Documentation/admin-guide/devices.txt).
+const (
+	memMajor     = 1
+	ttyAuxMajor  = 5
+	nullMinor    = 3
+	zeroMinor    = 5
+	fullMinor    = 7
+	randomMinor  = 8
+	urandomMinor = 9
+	ttyMinor     = 0
+	consoleMinor = 1
+)
+
+// FS is a /dev.
+type FS struct {
+	*tmpfs.FS
+	config Config
+}
+
+// New returns a /dev with its files.
+func New(config Config) (*FS, error) {
+	f := &FS{config: config}
+	f.FS = tmpfs.New(tmpfs.Options{Type: "devtmpfs", Device: f.open, Pages: 1024})
+	for _, d := range []struct {
+		name  string
+		mode  uint32
+		gid   uint32
+		major uint32
+		minor uint32
+	}{
+		{"null", 0o666, 0, memMajor, nullMinor},
+		{"zero", 0o666, 0, memMajor, zeroMinor},
+		{"full", 0o666, 0, memMajor, fullMinor},
+		{"random", 0o666, 0, memMajor, randomMinor},
+		{"urandom", 0o666, 0, memMajor, urandomMinor},
+		{"tty", 0o666, 5, ttyAuxMajor, ttyMinor},
+		{"console", 0o600, 5, ttyAuxMajor, consoleMinor},
+	} {
+		if _, err := f.Add(d.name, unix.S_IFCHR|d.mode, 0, d.gid, unix.Mkdev(d.major, d.minor)); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range [][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"}} {
+		if _, err := f.AddSymlink(l[0], l[1]); err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range []string{"shm", "pts"} {
+		if _, err := f.Add(d, unix.S_IFDIR|0o755, 0, 0, 0); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// OpenDevice opens the device rdev for a file system that found its file: ENXIO if there is none.
+func (f *FS) OpenDevice(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags uint32) (vfs.File, error) {
+	return f.open(c, mode, rdev, p, flags)
+}
+
+func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags uint32) (vfs.File, error) {
+	if mode&unix.S_IFMT != unix.S_IFCHR {
+		return nil, unix.ENXIO
+	}
+	switch rdev {
+	case unix.Mkdev(memMajor, nullMinor):
+		return theNull, nil
+	case unix.Mkdev(memMajor, zeroMinor):
+		return &zero{path: p}, nil
+	case unix.Mkdev(memMajor, fullMinor):
+		return &full{}, nil
+	case unix.Mkdev(memMajor, randomMinor), unix.Mkdev(memMajor, urandomMinor):
+		return newRandom(f.config.Random), nil
+	case unix.Mkdev(ttyAuxMajor, ttyMinor):
+		t, ok := f.config.Console.(*tty.Terminal)
+		if !ok || !controls(t, c) {
+			return nil, unix.ENXIO
+		}
+		return t.Open(flags), nil
+	case unix.Mkdev(ttyAuxMajor, consoleMinor):
+		if f.config.Console == nil {
+			return nil, unix.ENXIO
+		}
+		return f.config.Console.Open(flags), nil
+	}
+	return nil, unix.ENXIO
+}
+
+// controls says whether t is the controlling terminal of c's session.
+func controls(t *tty.Terminal, c *vfs.Context) bool {
+	if c.Thread == nil {
+		return true
+	}
+	g := c.Thread.Proc.Group()
+	return g != nil && g.Session() != nil && g.Session().ID() == t.Session()
+}
+
+// null swallows everything. One stands for all opens: it has no state.
+type null struct{ vfs.BaseFile }
+
+var theNull vfs.File = null{}
+
+func (null) Read(*vfs.Context, *mm.Buffer, int64) (int, error)          { return 0, nil }
+func (null) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+
+// Seek always lands at the start (null(4)).
+func (null) Seek(int64, int) (int64, error) { return 0, nil }
+
+// zero gives zeros and swallows everything.
+type zero struct {
+	vfs.BaseFile
+	path vfs.Path
+}
+
+func (*zero) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
+	return dst.ZeroOut(dst.Len())
+}
+func (*zero) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+func (*zero) Seek(int64, int) (int64, error)                             { return 0, nil }
+
+// Mappable returns nil: a mapping of /dev/zero is anonymous memory (zero(4)).
+func (*zero) Mappable(*vfs.Context) (mm.Mappable, error) { return nil, nil }
+
+// full gives zeros and is always full.
+type full struct{ zero }
+
+func (*full) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return 0, unix.ENOSPC }
+
+// random gives random bytes; what is written to it is accepted and ignored.
+//
+// Small reads come straight from the source. Large ones come from a generator that the source seeded
+// and that is thrown away behind the read (ChaCha8): the source may be an instruction that takes
+// hundreds of cycles for eight bytes.
+type random struct {
+	vfs.BaseFile
+	source func([]byte)
+}
+
+func newRandom(source func([]byte)) *random { return &random{source: source} }
+
+func (r *random) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
+	return Fill(r.source, dst)
+}
+
+func (r *random) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+func (r *random) Seek(int64, int) (int64, error)                             { return 0, nil }
+
+// Fill fills dst with random bytes that come from source: getrandom(2) too.
+func Fill(source func([]byte), dst *mm.Buffer) (int, error) {
+	var piece [256]byte
+	if dst.Len() <= len(piece) {
+		p := piece[:dst.Len()]
+		source(p)
+		return dst.CopyOut(p)
+	}
+	var seed [32]byte
+	source(seed[:])
+	g := rand.NewChaCha8(seed)
+	total := 0
+	for dst.Len() > 0 {
+		p := piece[:min(len(piece), dst.Len()+7&^7)]
+		for i := 0; i < len(p); i += 8 {
+			binary.LittleEndian.PutUint64(p[i:], g.Uint64())
+		}
+		n, err := dst.CopyOut(p[:min(len(p), dst.Len())])
+		total += n
+		if err != nil {
+			if total > 0 {
+				err = nil
+			}
+			return total, err
+		}
+	}
+	return total, nil
+}
