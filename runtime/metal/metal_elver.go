@@ -66,11 +66,18 @@ func KernelRoot() uint64
 // TSC returns the time stamp counter.
 func TSC() uint64
 
+// Nanotime returns the nanoseconds since boot.
+func Nanotime() int64
+
 // TSCFrequency returns how many TSC ticks a second has.
 func TSCFrequency() uint64
 
 // SetTSCFrequency replaces the measured frequency by one that the hypervisor told.
 func SetTSCFrequency(hz uint64)
+
+// RefineClock measures the frequency again, over a longer time than boot could. It returns true when
+// the clock is as good as it gets, and otherwise wants to be called again 30 to 50 ms later.
+func RefineClock() bool
 
 // SetWallClock sets the wall clock, in nanoseconds since 1970.
 func SetWallClock(unixNS int64)

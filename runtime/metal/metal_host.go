@@ -201,6 +201,9 @@ var started = time.Now()
 // TSC returns the time stamp counter.
 func TSC() uint64 { return uint64(time.Since(started)) }
 
+// Nanotime returns the nanoseconds since the test began.
+func Nanotime() int64 { return int64(time.Since(started)) }
+
 // TSCFrequency returns how many TSC ticks a second has.
 func TSCFrequency() uint64 { return uint64(time.Second) }
 

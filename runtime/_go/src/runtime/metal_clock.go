@@ -116,25 +116,30 @@ func metalCPUIDFrequency() uint64 {
 	return 0
 }
 
-// metalRefine measures the TSC over a longer time, if the time since the measurement began is long
-// enough for that and not so long that the PIT's 16 bits may have wrapped.
+// metal_RefineClock measures the TSC again, if the time since the measurement began is long enough for
+// that and not so long that the PIT's 16 bits may have wrapped. It returns true when the clock is as
+// good as it gets, and otherwise wants to be called again 30 to 50 ms later.
 //
-//go:nosplit
-func metalRefine() {
+//go:linkname metal_RefineClock elver/runtime/metal.RefineClock
+func metal_RefineClock() bool {
 	c := &metalClock
+	if !c.pitRefine {
+		return true
+	}
 	tsc := metalRDTSC()
 	ticks := (tsc - c.pitTSC) * metalPITFrequency / c.frequency
 	if ticks < metalSecondTicks {
-		return
+		return false
 	}
 	count := metalPITRead()
 	end := metalRDTSC()
 	if ticks < metalThirdTicks && end-tsc < c.frequency/100000 {
 		c.pitRefine = false
 		metalSetFrequency((tsc - c.pitTSC) * metalPITFrequency / ((c.pitCount - count) & 0xffff))
-		return
+		return true
 	}
 	c.pitCount, c.pitTSC = count, end
+	return false
 }
 
 // The local APIC's registers (Intel SDM vol. 3, 11.4.1), as offsets of its page.
@@ -218,9 +223,6 @@ func metalIdle(deadline int64) {
 		metalArm(deadline)
 	}
 	metalHalt()
-	if metalClock.pitRefine {
-		metalRefine()
-	}
 }
 
 // metalBeforeUser arms the timer, if it isn't already, for the end of the time slice or the next Go
@@ -249,9 +251,6 @@ func metalBeforeUser() {
 //
 //go:linkname metal_Tick elver/runtime/metal.Tick
 func metal_Tick() {
-	if metalClock.pitRefine {
-		metalRefine()
-	}
 	metalReadyIRQs()
 	metalYield()
 	metalIRQ.slice = metalNanotime() + metalTimeSlice
@@ -293,3 +292,7 @@ func metalNow() (sec int64, nsec int32, mono int64) {
 	wall := mono + metalClock.wall
 	return wall / 1e9, int32(wall % 1e9), mono
 }
+
+//go:linkname metal_Nanotime elver/runtime/metal.Nanotime
+//go:nosplit
+func metal_Nanotime() int64 { return metalNanotime() }
