@@ -95,12 +95,8 @@ func (t *PageTable) InitSparse() bool {
 	return true
 }
 
-// allocTable returns an empty table. How many there are is the program's choice, so they stop at the
-// reserve as its pages do.
+// allocTable returns an empty table.
 func allocTable() (uint64, bool) {
-	if s := metal.Frames(); s.Free <= s.Reserve {
-		return 0, false
-	}
 	pa, ok := metal.AllocFrame(metal.OwnerPageTable)
 	if ok {
 		metal.Zero(pa, pageSize)

@@ -1,6 +1,8 @@
 package mm
 
 import (
+	"sync"
+
 	"golang.org/x/sys/unix"
 
 	"elver/arch/amd64"
@@ -26,13 +28,18 @@ var zeroFrame = func() uint64 {
 	return pa
 }()
 
-// noExecute is the bit that forbids execution, 0 on a CPU without.
-var noExecute = func() amd64.Entry {
+// noExecute is the bit that forbids execution, 0 on a CPU without. New finds out: when packages are
+// initialised nobody knows the CPU yet.
+var (
+	noExecute     amd64.Entry
+	noExecuteOnce sync.Once
+)
+
+func findNoExecute() {
 	if amd64.HasNX() {
-		return amd64.EntryNX
+		noExecute = amd64.EntryNX
 	}
-	return 0
-}()
+}
 
 // entryBits returns the bits of a read-only entry in a VMA with flags. x86 has no pages that can be
 // written or executed but not read.

@@ -1,3 +1,5 @@
+//go:build !elver
+
 package mm
 
 import (
@@ -120,6 +122,13 @@ func linuxCopy(call uintptr, p []byte, addr uint64) (int, unix.Errno) {
 }
 
 func TestLinuxSame(t *testing.T) {
+	// Which neighbours merge, and which of two mistakes is reported, changes with the version.
+	var name unix.Utsname
+	unix.Uname(&name)
+	release := unix.ByteSliceToString(name.Release[:])
+	if !strings.HasPrefix(release, "6.17.") && !strings.HasPrefix(release, "6.18.") {
+		t.Skipf("mm was compared with Linux 6.18, this is %s", release)
+	}
 	for _, touch := range []bool{false, true} {
 		t.Run(fmt.Sprint("touch=", touch), func(t *testing.T) {
 			for seed := range int64(60) {

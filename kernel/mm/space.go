@@ -51,6 +51,7 @@ func New(limits Limits) (*AddressSpace, error) {
 	if limits == nil {
 		limits = unlimited{}
 	}
+	noExecuteOnce.Do(findNoExecute)
 	as := &AddressSpace{limits: limits, mmapBase: NewLayout(8<<20, nil).MmapBase}
 	as.users.Store(1)
 	if !as.table.Init() {

@@ -1,3 +1,5 @@
+//go:build !elver
+
 package mm
 
 import (
