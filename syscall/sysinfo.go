@@ -1,0 +1,115 @@
+package syscall
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel"
+	"elver/runtime/metal"
+)
+
+// What uname(2) says. The release is part of what users rely on.
+const (
+	release = "6.12.0-elver"
+	version = "#1 SMP PREEMPT_DYNAMIC Elver"
+	machine = "x86_64"
+)
+
+// names are the names of the machine, which sethostname and setdomainname change.
+var names struct {
+	mu     sync.Mutex
+	host   string // guarded by mu
+	domain string // guarded by mu
+}
+
+func init() { names.host, names.domain = "elver", "(none)" }
+
+// maxName is __NEW_UTS_LEN.
+const maxName = 64
+
+// Hostname returns the machine's name.
+func Hostname() string {
+	names.mu.Lock()
+	defer names.mu.Unlock()
+	return names.host
+}
+
+// SetHostname names the machine; the name is cut to 64 bytes.
+func SetHostname(name string) {
+	names.mu.Lock()
+	defer names.mu.Unlock()
+	names.host = name[:min(len(name), maxName)]
+}
+
+// uname(2)
+func sysUname(t *kernel.Thread, a *args) (uint64, error) {
+	names.mu.Lock()
+	host, domain := names.host, names.domain
+	names.mu.Unlock()
+	var e encoder
+	for _, s := range [...]string{"Linux", host, release, version, machine, domain} {
+		e.text(s, maxName+1)
+	}
+	return 0, copyOut(t, a.arg(0), e.b)
+}
+
+// sethostname(2)
+func sysSethostname(t *kernel.Thread, a *args) (uint64, error) {
+	name, err := nameAt(t, a)
+	if err != nil {
+		return 0, err
+	}
+	SetHostname(name)
+	return 0, nil
+}
+
+// setdomainname(2)
+func sysSetdomainname(t *kernel.Thread, a *args) (uint64, error) {
+	name, err := nameAt(t, a)
+	if err != nil {
+		return 0, err
+	}
+	names.mu.Lock()
+	defer names.mu.Unlock()
+	names.domain = name
+	return 0, nil
+}
+
+func nameAt(t *kernel.Thread, a *args) (string, error) {
+	if !t.Creds().HasCap(unix.CAP_SYS_ADMIN) {
+		return "", unix.EPERM
+	}
+	if n := a.int(1); n < 0 || n > maxName {
+		return "", unix.EINVAL
+	}
+	b := make([]byte, a.int(1))
+	err := copyIn(t, b, a.arg(0))
+	return string(b), err
+}
+
+// sysinfo(2). Load averages are 0: nobody samples them.
+func sysSysinfo(t *kernel.Thread, a *args) (uint64, error) {
+	frames := metal.Frames()
+	tasks, _ := t.Kernel().Counts()
+	e := encoder{localOf(t).bytes[:0]}
+	e.u64(uint64(kernel.Monotonic()+1e9-1) / 1e9)
+	e.zero(3 * 8) // loads
+	e.u64(frames.Total * metal.FrameSize)
+	e.u64(frames.Free * metal.FrameSize)
+	e.zero(4 * 8) // shared, buffers, total and free swap
+	e.u16(uint16(min(tasks, 1<<16-1)))
+	e.zero(6 + 2*8) // padding, total and free high memory
+	e.u32(1)        // unit: bytes
+	e.zero(4)
+	return 0, copyOut(t, a.arg(0), e.b)
+}
+
+// personality(2): 0xffffffff only asks.
+func sysPersonality(t *kernel.Thread, a *args) (uint64, error) {
+	const perLinux, ask = 0, 0xffffffff
+	if p := a.uint(0); p != ask && p != perLinux {
+		return 0, unix.EINVAL
+	}
+	return perLinux, nil
+}

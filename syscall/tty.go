@@ -1,0 +1,53 @@
+package syscall
+
+import (
+	"golang.org/x/sys/unix"
+
+	"elver/kernel"
+	"elver/vfs"
+)
+
+// ioctl(2): what every file knows is here, the rest in the file.
+func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
+	return withFile(t, a.int(0), func(c *vfs.Context, d *vfs.Description) (uint64, error) {
+		request, arg := a.uint(1), a.arg(2)
+		switch request {
+		case fioCLEX:
+			return 0, c.Files.Table().SetCloexec(a.int(0), true)
+		case fioNCLEX:
+			return 0, c.Files.Table().SetCloexec(a.int(0), false)
+		case fioNBIO:
+			return setStatus(t, c, d, unix.O_NONBLOCK, arg)
+		case fioASYNC:
+			return setStatus(t, c, d, unix.O_ASYNC, arg)
+		case unix.TIOCINQ: // FIONREAD
+			if p := vfs.PipeOf(d); p != nil {
+				return 0, t.MM().WriteUint32(arg, uint32(p.Buffered()))
+			}
+			if mode, _, _ := d.Inode().Perm(); mode&unix.S_IFMT == unix.S_IFREG {
+				var attr vfs.Attr
+				if err := d.Stat(&attr); err != nil {
+					return 0, err
+				}
+				return 0, t.MM().WriteUint32(arg, uint32(attr.Size-d.Offset()))
+			}
+		}
+		if f, ok := d.File().(vfs.Ioctler); ok {
+			return f.Ioctl(c, request, arg)
+		}
+		return 0, unix.ENOTTY
+	})
+}
+
+// setStatus sets or clears a status flag, as the int at addr says.
+func setStatus(t *kernel.Thread, c *vfs.Context, d *vfs.Description, flag uint32, addr uint64) (uint64, error) {
+	on, err := t.MM().ReadUint32(addr)
+	if err != nil {
+		return 0, err
+	}
+	flags := d.Flags() &^ flag
+	if on != 0 {
+		flags |= flag
+	}
+	return 0, d.SetFlags(c, flags)
+}
