@@ -15,10 +15,12 @@ import (
 	"elver/kernel/mm"
 )
 
-// File is a file that may hold a program. vfs's files satisfy it.
+// File is a file that may hold a program.
 type File interface {
-	mm.Mappable
 	io.ReaderAt
+	// Mappable returns the file as it is mapped: the object itself and no wrapper of it, for package
+	// mm asks it what else it can.
+	Mappable() mm.Mappable
 	// Size returns the size in bytes.
 	Size() int64
 	// Release ends the caller's use of the file; its mappings hold it by themselves.

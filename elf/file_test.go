@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
-	"io"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -36,6 +35,8 @@ func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
 func (f *memoryFile) Size() int64 { return int64(len(f.data)) }
 
 func (f *memoryFile) Release() { f.opens-- }
+
+func (f *memoryFile) Mappable() mm.Mappable { return f }
 
 func (f *memoryFile) MapName() string { return f.name }
 
@@ -203,5 +204,3 @@ func (r *recipe) build() []byte {
 	}
 	return file
 }
-
-var _ io.ReaderAt = (*memoryFile)(nil)

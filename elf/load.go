@@ -150,7 +150,7 @@ func (p *Params) place(im *Image, args []string, main, interp *program, interpFi
 func (p *Params) placeHeap(im *Image, main *program, end uint64) {
 	switch {
 	case main.kind == etDyn && main.interp == "":
-		end = im.Layout.PIEBase
+		end = im.Layout.PIEBase + mm.PageSize
 	case !p.FixedLayout:
 		end += mm.PageSize // so that the heap never adjoins the BSS
 	}
@@ -242,7 +242,7 @@ func (l *loader) mapSegment(s *segment, bias uint64, flags int) error {
 		start, end := pageStart(at), at+s.fileSize
 		zero = pageEnd(end)
 		_, err := l.space.Mmap(mm.MmapArgs{
-			Addr: start, Length: zero - start, Prot: prot, Flags: flags, File: l.file, Offset: pageStart(s.offset),
+			Addr: start, Length: zero - start, Prot: prot, Flags: flags, File: l.file.Mappable(), Offset: pageStart(s.offset),
 		})
 		if err != nil {
 			return l.cannotMap(err, s)

@@ -351,7 +351,7 @@ func TestLayout(t *testing.T) {
 	}{
 		{small(elf.ET_EXEC), 0, 0x406000, smallBase + textAt},
 		{interpreted(elf.ET_DYN, "/lib/ld"), 0x555555554000, 0x55555555a000, 0},
-		{small(elf.ET_DYN), 0, 0x555555554000, 0},
+		{small(elf.ET_DYN), 0, 0x555555555000, 0},
 	} {
 		w := newWorld(t)
 		w.add("prog", c.recipe.build())

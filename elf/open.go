@@ -11,9 +11,9 @@ import (
 
 // opened is an open file of the tree as a program.
 type opened struct {
-	mm.Mappable
-	c *vfs.Context
-	d *vfs.Description
+	mappable mm.Mappable
+	c        *vfs.Context
+	d        *vfs.Description
 }
 
 // Open opens the file at path, from the working directory, for execution: a regular file that c may
@@ -53,6 +53,8 @@ func OpenAt(c *vfs.Context, dirfd int32, path string, flags int) (File, error) {
 
 // Description returns the open file that f, from Open, stands on, for /proc/PID/exe.
 func Description(f File) *vfs.Description { return f.(*opened).d }
+
+func (o *opened) Mappable() mm.Mappable { return o.mappable }
 
 func (o *opened) Size() int64 {
 	var a vfs.Attr

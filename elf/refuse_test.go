@@ -20,8 +20,8 @@ type change struct {
 	bytes func(file []byte) []byte // of the built file; nil: none
 	want  string                   // part of the sentence; "": it runs
 	errno unix.Errno
-	// linux says that Linux runs what we refuse: to tell the user is worth more than to run a file
-	// that lost a part.
+	// linux says that Linux runs what we refuse: a file that lost a part, of which the user had better
+	// hear, or one that wants addresses below ours of vm.mmap_min_addr.
 	linux bool
 }
 

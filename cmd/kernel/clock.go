@@ -1,0 +1,42 @@
+//go:build elver
+
+package main
+
+import (
+	"time"
+
+	"elver/kernel/klog"
+	"elver/platform/kvm"
+	"elver/runtime/metal"
+	"elver/vdso"
+)
+
+// startClock sets the wall clock, and the TSC's frequency where the hypervisor tells it, and lets
+// programs read the time through v.
+func startClock(machine *kvm.Machine, v *vdso.VDSO) {
+	if clock := machine.KVMClock(); clock != nil {
+		if hz, ok := clock.TSCFrequency(); ok {
+			metal.SetTSCFrequency(hz)
+		}
+	}
+	if now, err := machine.WallClock(); err == nil {
+		metal.SetWallClock(now.UnixNano())
+	} else {
+		klog.Warnf("the machine tells no date: the clock starts at 1970: %v", err)
+	}
+	publishClock(v)
+	if !metal.RefineClock() {
+		go func() {
+			for !metal.RefineClock() {
+				time.Sleep(35 * time.Millisecond)
+			}
+			publishClock(v)
+		}()
+	}
+}
+
+// publishClock has programs compute the time as the kernel does. No program runs meanwhile.
+func publishClock(v *vdso.VDSO) {
+	tsc, scale, ns, wall := metal.Clock()
+	v.Update(vdso.Params{TSC: tsc, Mult: scale, Shift: 32, MonotonicNS: uint64(ns), RealtimeOffsetNS: wall})
+}

@@ -1,0 +1,147 @@
+//go:build elver
+
+// The image's main: it wires the packages together, runs the program, and powers the machine off
+// with its status.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"elver/arch/amd64"
+	"elver/boot"
+	"elver/elf"
+	"elver/kernel"
+	"elver/kernel/klog"
+	"elver/platform/kvm"
+	"elver/runtime/metal"
+	"elver/syscall"
+	"elver/vdso"
+)
+
+func main() {
+	amd64.Init()
+	limitHeap()
+	magic, at, entryTSC := metal.BootInfo()
+	info, err := boot.Parse(magic, at, view)
+	if err != nil {
+		info = &boot.Info{}
+	}
+	machine, initErr := kvm.Init(kvm.Facts{RSDP: info.RSDP, MemoryMap: info.MemoryMap})
+	klog.SetOutput(machine.LogWriter())
+	status := elf.StatusFailed
+	if err = errors.Join(err, initErr); err == nil {
+		status, err = run(machine, info, entryTSC)
+	}
+	if err != nil {
+		fmt.Fprintf(machine.LogWriter(), "elver: %v\n", err)
+	}
+	machine.PowerOff(uint8(status))
+}
+
+// view shows physical memory to the parser of the boot information.
+func view(pa uint64, n int) ([]byte, bool) {
+	if !metal.Viewable(pa, n) {
+		return nil, false
+	}
+	return metal.View(pa, n), true
+}
+
+// limitHeap keeps the Go heap small beside the program: the smaller the machine, the harder the
+// collector works.
+func limitHeap() {
+	total := metal.Frames().Total * metal.FrameSize
+	switch {
+	case total < 64<<20:
+		debug.SetGCPercent(25)
+	case total < 512<<20:
+		debug.SetGCPercent(50)
+	}
+	debug.SetMemoryLimit(int64(total / 4))
+}
+
+// run runs the program and returns the machine's exit status: the program's, or one that goes with
+// the error.
+func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, err error) {
+	program := ""
+	if len(info.Modules) > 0 && isELF(info.Modules[0]) {
+		program = info.InitrdName
+		if program == "" {
+			program = "init"
+		}
+	}
+	params, err := boot.ParseCommandLine(info.CommandLine, program)
+	if err != nil {
+		return elf.StatusFailed, err
+	}
+	if params.Log != "" {
+		level, err := klog.Parse(params.Log)
+		if err != nil {
+			return elf.StatusFailed, err
+		}
+		klog.SetLevel(level)
+	}
+	if len(params.Ignored) > 0 {
+		klog.Infof("words of the command line that have no meaning here: %s", strings.Join(params.Ignored, " "))
+	}
+	v, err := vdso.New()
+	if err != nil {
+		return elf.StatusFailed, fmt.Errorf("the vDSO: %w", err)
+	}
+	startClock(machine, v)
+	if n := machine.CPUCount(); n > 1 {
+		klog.Infof("the machine has %d CPUs; one is used", n)
+	}
+	if params.Strace {
+		syscall.Trace(machine.LogWriter())
+	}
+	if params.Summary {
+		syscall.Count()
+	}
+
+	k := kernel.New(kernel.Config{Syscall: syscall.Dispatch, Report: machine.LogWriter()})
+	terminal := newConsole(machine, k, params.Console)
+	root, err := newRoot(info, program, v, terminal.Console)
+	if err != nil {
+		return elf.StatusFailed, err
+	}
+	if err := root.openConsole(); err != nil {
+		return elf.StatusFailed, err
+	}
+	thread, err := root.load(k, params, program)
+	if err != nil {
+		var refused *elf.Error
+		if errors.As(err, &refused) {
+			return refused.Status, err
+		}
+		return elf.StatusFailed, err
+	}
+	terminal.adopt(thread)
+	if err := machine.OnPowerButton(func() { shutDown(k) }); err != nil {
+		klog.Infof("power button: %v", err)
+	}
+	klog.Infof("entry tsc=%d frequency=%d; the program starts %d ticks later", entryTSC, metal.TSCFrequency(), metal.TSC()-entryTSC)
+	thread.Start()
+	ended := k.Wait()
+	if params.Summary {
+		syscall.WriteSummary(machine.LogWriter())
+	}
+	return ended.Code(), nil
+}
+
+// shutDown ends the program as init does: SIGTERM, and SIGKILL to what is left after ten seconds.
+func shutDown(k *kernel.Kernel) {
+	killAll(k, kernel.Signal(unix.SIGTERM))
+	time.AfterFunc(10*time.Second, func() { killAll(k, kernel.Signal(unix.SIGKILL)) })
+}
+
+func killAll(k *kernel.Kernel, sig kernel.Signal) {
+	for _, p := range k.Processes() {
+		p.Kill(sig, kernel.KernelInfo(sig))
+	}
+}
