@@ -38,7 +38,6 @@ const (
 	magic = "\x7fELF"
 
 	class32      = 1
-	class64      = 2
 	bigEndian    = 2
 	etRel        = 1
 	etExec       = 2

@@ -36,7 +36,7 @@ func parseScript(start []byte) (line interpreterLine, ok bool) {
 	} else {
 		text = text[:len(text)-1]
 		name := bytes.TrimLeft(text, " \t")
-		if len(name) == 0 || bytes.IndexAny(name, " \t\x00") < 0 && buffer[scriptLine-1] != 0 && !isBlank(buffer[scriptLine-1]) {
+		if len(name) == 0 || !bytes.ContainsAny(name, " \t\x00") && buffer[scriptLine-1] != 0 && !isBlank(buffer[scriptLine-1]) {
 			return line, false
 		}
 	}

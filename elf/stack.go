@@ -52,11 +52,11 @@ const (
 // bytes, the path, the environment, the arguments; then, at an address that is random within two
 // pages, platform, random bytes, the auxiliary vector, the pointers and the count.
 type stack struct {
-	path             string
-	args, env        []string
-	argBytes         uint64 // of the strings, zero bytes included
-	envBytes         uint64
-	pointers, vector uint64 // bytes of the pointers and argc, and of the auxiliary vector
+	path      string
+	args, env []string
+	argBytes  uint64 // of the strings, zero bytes included
+	envBytes  uint64
+	pointers  uint64 // bytes of argc and the pointers
 }
 
 // measure checks the strings against Linux's limits and says how much room they need: E2BIG.
@@ -111,7 +111,7 @@ func (p *Params) writeStack(im *Image, s *stack, main *program, vdso uint64) err
 	platformAt := sp&^15 - uint64(len(platform)) - 1
 	randomAt := platformAt - randomBytes
 
-	vector := newVector()
+	vector := vector{make([]byte, 0, 16*24)}
 	if vdso != 0 {
 		vector.add(atSysinfoEHdr, vdso)
 	}
@@ -175,8 +175,6 @@ func (p *Params) writeStack(im *Image, s *stack, main *program, vdso uint64) err
 
 // vector is an auxiliary vector under construction.
 type vector struct{ bytes []byte }
-
-func newVector() *vector { return &vector{make([]byte, 0, 16*24)} }
 
 func (v *vector) add(kind, value uint64) {
 	v.bytes = binary.LittleEndian.AppendUint64(v.bytes, kind)

@@ -126,7 +126,6 @@ func (a *assembler) leaImage(dst register, offset int) {
 
 func (a *assembler) move(dst, src register)            { a.rexRegister(true, src, dst, 0x89) }
 func (a *assembler) move32(dst, src register)          { a.rexRegister(false, src, dst, 0x89) }
-func (a *assembler) load(dst register, m memory)       { a.rexMemory(true, dst, m, 0x8b) }
 func (a *assembler) load32(dst register, m memory)     { a.rexMemory(false, dst, m, 0x8b) }
 func (a *assembler) store(m memory, src register)      { a.rexMemory(true, src, m, 0x89) }
 func (a *assembler) store32(m memory, src register)    { a.rexMemory(false, src, m, 0x89) }
