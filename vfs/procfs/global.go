@@ -1,0 +1,253 @@
+package procfs
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel"
+	"elver/kernel/mm"
+	"elver/runtime/metal"
+	"elver/vfs"
+)
+
+// What uname(2) says.
+const (
+	OSType    = "Linux"
+	OSRelease = "6.12.0-elver"
+	OSVersion = "#1 SMP PREEMPT_DYNAMIC Elver"
+)
+
+// value adds a file with a value that can be written and read back. set, which may be nil, refuses bad
+// values and does what the value means.
+func (d *dir) value(name, initial string, set func(c *vfs.Context, v string) error) {
+	f := d.FS().(*FS)
+	key := fmt.Sprintf("%d/%s", d.Ino(), name)
+	f.values[key] = initial
+	t := d.file(name, func(*vfs.Context) string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.values[key] + "\n"
+	})
+	t.writable(func(c *vfs.Context, v string) error {
+		v = strings.TrimRight(v, "\n")
+		if set != nil {
+			if err := set(c, v); err != nil {
+				return err
+			}
+		}
+		f.mu.Lock()
+		f.values[key] = v
+		f.mu.Unlock()
+		return nil
+	})
+}
+
+func (d *dir) constant(name, value string) {
+	d.file(name, func(*vfs.Context) string { return value + "\n" })
+}
+
+func (f *FS) uuid() string {
+	var u [16]byte
+	if f.config.Random != nil {
+		f.config.Random(u[:])
+	}
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// addGlobal fills /proc with what belongs to no process.
+func (f *FS) addGlobal(top *dir) {
+	k := f.config.Kernel
+	top.constant("cmdline", f.config.CommandLine)
+	top.file("cpuinfo", func(*vfs.Context) string {
+		if f.config.CPUInfo != nil {
+			return f.config.CPUInfo()
+		}
+		return "processor\t: 0\n\n"
+	})
+	top.constant("devices", "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n\nBlock devices:")
+	top.file("filesystems", func(c *vfs.Context) string {
+		var b strings.Builder
+		names := c.Files.Namespace().Types()
+		sort.Strings(names)
+		for _, n := range names {
+			fmt.Fprintf(&b, "nodev\t%s\n", n)
+		}
+		return b.String()
+	})
+	top.file("loadavg", func(c *vfs.Context) string {
+		tasks, runnable := 1, 1
+		if k != nil {
+			tasks, runnable = k.Counts()
+		}
+		last := int32(1)
+		if c.Thread != nil {
+			last = c.Thread.TID
+		}
+		return fmt.Sprintf("0.00 0.00 0.00 %d/%d %d\n", runnable, tasks, last)
+	})
+	top.file("meminfo", func(*vfs.Context) string { return meminfo() })
+	top.put("mounts", f.newLink(f.newIno(), func(*vfs.Context) (string, error) { return "self/mounts", nil }))
+	top.file("stat", func(*vfs.Context) string { return f.stat() })
+	top.constant("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
+	top.file("uptime", func(*vfs.Context) string {
+		ns := kernel.Monotonic()
+		user, system := f.cpuTime()
+		idle := max(ns-user-system, 0)
+		return fmt.Sprintf("%d.%02d %d.%02d\n", ns/1e9, ns/1e7%100, idle/1e9, idle/1e7%100)
+	})
+	top.constant("version", OSType+" version "+OSRelease+" (elver@elver) (go) "+OSVersion)
+
+	sys := top.sub("sys")
+	kern := sys.sub("kernel")
+	kern.constant("ostype", OSType)
+	kern.constant("osrelease", OSRelease)
+	kern.constant("version", OSVersion)
+	kern.value("hostname", "elver", nil)
+	kern.value("domainname", "(none)", nil)
+	kern.value("pid_max", "4194304", nil)
+	kern.value("threads-max", fmt.Sprint(metal.Frames().Total/8), nil)
+	kern.constant("cap_last_cap", fmt.Sprint(unix.CAP_LAST_CAP))
+	kern.constant("ngroups_max", "65536")
+	kern.value("core_pattern", "core", nil)
+	kern.value("core_uses_pid", "0", nil)
+	kern.value("randomize_va_space", "2", nil)
+	kern.value("sched_rt_runtime_us", "950000", nil)
+	kern.value("shmmax", "18446744073692774399", nil)
+	kern.value("shmall", "18446744073692774399", nil)
+	kern.value("shmmni", "4096", nil)
+	kern.value("sem", "32000\t1024000000\t500\t32000", nil)
+	kern.value("msgmax", "8192", nil)
+	kern.value("msgmnb", "16384", nil)
+	kern.value("msgmni", "32000", nil)
+	kern.value("yama_ptrace_scope", "0", nil)
+	kern.constant("overflowuid", "65534")
+	kern.constant("overflowgid", "65534")
+	kern.value("perf_event_paranoid", "2", nil)
+	kern.value("unprivileged_bpf_disabled", "2", nil)
+	kern.value("panic", "0", nil)
+	kern.value("printk", "4\t4\t1\t7", nil)
+	random := kern.sub("random")
+	random.constant("boot_id", f.bootID)
+	random.file("uuid", func(*vfs.Context) string { return f.uuid() + "\n" })
+	random.constant("entropy_avail", "256")
+	random.constant("poolsize", "256")
+
+	vm := sys.sub("vm")
+	vm.value("overcommit_memory", "0", nil)
+	vm.value("overcommit_ratio", "50", nil)
+	vm.value("max_map_count", fmt.Sprint(mm.MaxMapCount), nil)
+	vm.value("mmap_min_addr", fmt.Sprint(mm.MinAddr), nil)
+	vm.value("swappiness", "60", nil)
+	vm.value("dirty_ratio", "20", nil)
+	vm.value("dirty_background_ratio", "10", nil)
+	vm.value("nr_hugepages", "0", nil)
+	vm.value("drop_caches", "0", nil)
+
+	fs := sys.sub("fs")
+	fs.value("file-max", "9223372036854775807", nil)
+	fs.value("nr_open", "1048576", nil)
+	fs.value("pipe-max-size", fmt.Sprint(vfs.MaxPipeSize), nil)
+	fs.constant("file-nr", "64\t0\t9223372036854775807")
+	fs.sub("inotify").value("max_user_watches", "65536", nil)
+	fs.sub("inotify").value("max_user_instances", "128", nil)
+	fs.sub("inotify").value("max_queued_events", "16384", nil)
+	fs.sub("epoll").value("max_user_watches", "1048576", nil)
+	fs.value("protected_symlinks", "0", nil)
+	fs.value("protected_hardlinks", "0", nil)
+	fs.value("aio-max-nr", "65536", nil)
+	fs.constant("aio-nr", "0")
+
+	net := sys.sub("net")
+	net.sub("core").value("somaxconn", "4096", nil)
+	net.sub("ipv4").value("ip_local_port_range", "32768\t60999", nil)
+}
+
+func (f *FS) cpuTime() (user, system int64) {
+	if f.config.Kernel == nil {
+		return 0, 0
+	}
+	for _, p := range f.config.Kernel.Processes() {
+		u, s := p.CPUTime()
+		user += u
+		system += s
+	}
+	return user, system
+}
+
+func (f *FS) stat() string {
+	user, system := f.cpuTime()
+	now := kernel.Monotonic()
+	idle := max(now-user-system, 0)
+	line := fmt.Sprintf("%d 0 %d %d 0 0 0 0 0 0", ticks(user), ticks(system), ticks(idle))
+	runnable := 1
+	if f.config.Kernel != nil {
+		_, runnable = f.config.Kernel.Counts()
+	}
+	return fmt.Sprintf("cpu  %s\ncpu0 %s\nintr 0\nctxt 0\nbtime %d\nprocesses 1\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
+		line, line, (kernel.Realtime()-now)/1e9, runnable)
+}
+
+func meminfo() string {
+	s := metal.Frames()
+	kib := func(frames uint64) uint64 { return frames * (metal.FrameSize / 1024) }
+	cached := s.ByOwner[metal.OwnerPageCache]
+	available := s.Free - min(s.Free, s.Reserve)
+	var b strings.Builder
+	for _, l := range []struct {
+		name string
+		kib  uint64
+	}{
+		{"MemTotal", kib(s.Total)}, {"MemFree", kib(s.Free)}, {"MemAvailable", kib(available)}, {"Buffers", 0},
+		{"Cached", kib(cached)}, {"SwapCached", 0}, {"Active", kib(s.ByOwner[metal.OwnerProgram])}, {"Inactive", 0},
+		{"Active(anon)", kib(s.ByOwner[metal.OwnerProgram])}, {"Inactive(anon)", 0}, {"Active(file)", 0}, {"Inactive(file)", 0},
+		{"Unevictable", 0}, {"Mlocked", 0}, {"SwapTotal", 0}, {"SwapFree", 0}, {"Dirty", 0}, {"Writeback", 0},
+		{"AnonPages", kib(s.ByOwner[metal.OwnerProgram])}, {"Mapped", 0}, {"Shmem", kib(cached)},
+		{"KReclaimable", 0}, {"Slab", kib(s.ByOwner[metal.OwnerGoHeap])}, {"SReclaimable", 0},
+		{"SUnreclaim", kib(s.ByOwner[metal.OwnerGoHeap])}, {"KernelStack", 0}, {"PageTables", kib(s.ByOwner[metal.OwnerPageTable])},
+		{"CommitLimit", kib(s.Total)}, {"Committed_AS", mm.Committed() / 1024}, {"VmallocTotal", 0}, {"VmallocUsed", 0},
+		{"AnonHugePages", 0},
+	} {
+		fmt.Fprintf(&b, "%-15s %8d kB\n", l.name+":", l.kib)
+	}
+	b.WriteString("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n")
+	return b.String()
+}
+
+// addSys fills /sys.
+func (f *FS) addSys(top *dir) {
+	cpu := top.sub("devices").sub("system").sub("cpu")
+	for _, n := range []string{"online", "possible", "present"} {
+		cpu.constant(n, "0")
+	}
+	cpu.constant("offline", "")
+	cpu.constant("kernel_max", "0")
+	topology := cpu.sub("cpu0").sub("topology")
+	for _, n := range []string{"core_id", "physical_package_id", "thread_siblings_list", "core_siblings_list", "core_cpus_list", "package_cpus_list"} {
+		topology.constant(n, "0")
+	}
+	for _, n := range []string{"thread_siblings", "core_siblings", "core_cpus", "package_cpus"} {
+		topology.constant(n, "1")
+	}
+	node := top.sub("devices").sub("system").sub("node")
+	for _, n := range []string{"online", "possible", "has_cpu", "has_memory", "has_normal_memory"} {
+		node.constant(n, "0")
+	}
+	node.sub("node0").constant("cpulist", "0")
+	node.sub("node0").constant("cpumap", "1")
+	huge := top.sub("kernel").sub("mm").sub("transparent_hugepage")
+	huge.value("enabled", "always [madvise] never", nil)
+	huge.value("defrag", "always defer defer+madvise [madvise] never", nil)
+	huge.constant("hpage_pmd_size", "2097152")
+	huge.constant("use_zero_page", "1")
+	huge.value("shmem_enabled", "always within_size advise [never] deny force", nil)
+	top.sub("kernel").sub("mm").sub("hugepages")
+	top.sub("fs").sub("cgroup")
+	top.sub("class").sub("net")
+	top.sub("block")
+	top.sub("bus")
+	top.sub("dev")
+}

@@ -1,0 +1,518 @@
+package procfs
+
+import (
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel"
+	"elver/kernel/mm"
+	"elver/vfs"
+)
+
+// processes makes top the root: its static files, self and thread-self, and a directory per process.
+func (f *FS) processes(top *dir) *dir {
+	self := func(c *vfs.Context) (int32, int32, error) {
+		if c.Thread == nil {
+			return 0, 0, unix.ENOENT
+		}
+		return c.Thread.Proc.PID, c.Thread.TID, nil
+	}
+	top.put("self", f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
+		pid, _, err := self(c)
+		return strconv.Itoa(int(pid)), err
+	}))
+	top.put("thread-self", f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
+		pid, tid, err := self(c)
+		return fmt.Sprintf("%d/task/%d", pid, tid), err
+	}))
+	k := f.config.Kernel
+	if k == nil {
+		return top
+	}
+	top.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
+		n, ok := number(name)
+		if !ok {
+			return nil, unix.ENOENT
+		}
+		p := k.Process(n)
+		var t *kernel.Thread
+		if p == nil {
+			// A thread's number leads to its process, though it isn't listed.
+			if t = k.Thread(n); t == nil {
+				return nil, unix.ENOENT
+			}
+			p = t.Proc
+		} else {
+			t = p.Leader()
+		}
+		return f.process(p, t, true), nil
+	}
+	top.list = func(c *vfs.Context, after int64, add adder) error {
+		var all []int32
+		for _, p := range k.Processes() {
+			all = append(all, p.PID)
+		}
+		numbers(all, 0, unix.S_IFDIR|0o555, after, add)
+		return nil
+	}
+	return top
+}
+
+// The entries of a process's or thread's directory. Their index is the low part of the inode number.
+var entries []processFile
+
+type processFile struct {
+	name    string
+	process bool // of processes only
+	make    maker
+}
+
+// In init, because the entries of task/ have entries themselves.
+func init() {
+	entries = []processFile{
+		{"auxv", false, memory(0o400, func(e *kernel.Executable) (uint64, uint64) { return e.AuxvStart, e.AuxvEnd })},
+		{"cgroup", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0::/\n" })},
+		{"cmdline", false, memory(0o444, func(e *kernel.Executable) (uint64, uint64) { return e.ArgStart, e.ArgEnd })},
+		{"comm", false, comm},
+		{"cwd", false, directory((*vfs.Files).CWD)},
+		{"environ", false, memory(0o400, func(e *kernel.Executable) (uint64, uint64) { return e.EnvStart, e.EnvEnd })},
+		{"exe", false, exe},
+		{"fd", false, fds},
+		{"fdinfo", false, fdInfos},
+		{"limits", false, content(limits)},
+		{"maps", false, content(maps)},
+		{"mountinfo", false, content(mountInfo)},
+		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
+		{"oom_adj", false, setting("0\n")},
+		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
+		{"oom_score_adj", false, setting("0\n")},
+		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "00000000\n" })},
+		{"root", false, directory((*vfs.Files).Root)},
+		{"smaps", false, content(smaps)},
+		{"stat", false, content(stat)},
+		{"statm", false, content(statm)},
+		{"status", false, content(status)},
+		{"task", true, tasks},
+		{"wchan", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0" })},
+	}
+}
+
+// process returns the directory of a process, or of a thread of it.
+func (f *FS) process(p *kernel.Process, t *kernel.Thread, whole bool) vfs.Inode {
+	base := dynamicIno | uint64(t.TID)<<kindBits
+	if !whole {
+		base |= 1 << 39
+	}
+	creds := t.Creds()
+	d := &dir{}
+	d.Init(f, base, unix.S_IFDIR|0o555, creds.EUID, creds.EGID, 0)
+	d.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
+		for i, e := range entries {
+			if e.name == name && (whole || !e.process) {
+				n := e.make(f, base|uint64(i+1), p, t)
+				own(n, creds)
+				return n, nil
+			}
+		}
+		return nil, unix.ENOENT
+	}
+	d.list = func(c *vfs.Context, after int64, add adder) error {
+		for i, e := range entries {
+			if int64(i) < after || e.process && !whole {
+				continue
+			}
+			mode, _, _ := e.make(f, 0, p, t).Perm()
+			if !add(e.name, base|uint64(i+1), mode, int64(i)+1) {
+				return nil
+			}
+		}
+		return nil
+	}
+	return d
+}
+
+// own makes the process's user the owner of one of its files.
+func own(i vfs.Inode, creds *kernel.Credentials) {
+	set := &vfs.SetAttr{Valid: vfs.SetUID | vfs.SetGID, UID: creds.EUID, GID: creds.EGID}
+	switch n := i.(type) {
+	case *dir:
+		n.BaseInode.SetAttr(nil, set)
+	case *text:
+		n.BaseInode.SetAttr(nil, set)
+	case *link:
+		n.BaseInode.SetAttr(nil, set)
+	case *magic:
+		n.BaseInode.SetAttr(nil, set)
+	}
+}
+
+func filesOf(p *kernel.Process) *vfs.Files {
+	if files, ok := p.Attach.(*vfs.Files); ok {
+		return files
+	}
+	return nil
+}
+
+type maker = func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode
+
+func content(make func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		return f.newText(ino, 0o444, func(c *vfs.Context) ([]byte, error) { return []byte(make(p, t, c)), nil })
+	}
+}
+
+// setting is a file that accepts what is written to it and does nothing about it.
+func setting(value string) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		n := f.newText(ino, 0o644, func(*vfs.Context) ([]byte, error) { return []byte(value), nil })
+		n.write = func(_ *vfs.Context, v string) error {
+			if _, err := strconv.Atoi(strings.TrimSpace(v)); err != nil {
+				return unix.EINVAL
+			}
+			return nil
+		}
+		return n
+	}
+}
+
+// maxMemory bounds what one read of cmdline, environ or auxv makes.
+const maxMemory = 128 << 10
+
+// memory is a file that shows a piece of the process's memory.
+func memory(mode uint32, where func(e *kernel.Executable) (start, end uint64)) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		return f.newText(ino, mode, func(*vfs.Context) ([]byte, error) {
+			start, end := where(p.Executable())
+			as := p.AcquireMM()
+			if as == nil || end <= start {
+				return nil, nil
+			}
+			defer as.Release()
+			b := make([]byte, min(end-start, maxMemory))
+			n, _ := as.ForcedCopyIn(b, start)
+			return b[:n], nil
+		})
+	}
+}
+
+func comm(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	n := f.newText(ino, 0o644, func(*vfs.Context) ([]byte, error) { return []byte(t.Comm() + "\n"), nil })
+	n.write = func(_ *vfs.Context, v string) error {
+		t.SetComm(strings.TrimSuffix(v, "\n"))
+		return nil
+	}
+	return n
+}
+
+func directory(which func(*vfs.Files) vfs.Path) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		return f.newMagic(ino, 0o777, func() (vfs.Path, error) {
+			if files := filesOf(p); files != nil {
+				return which(files), nil
+			}
+			return vfs.Path{}, unix.ENOENT
+		})
+	}
+}
+
+// exe leads to the program itself. Executable.File is its description.
+func exe(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	return f.newMagic(ino, 0o777, func() (vfs.Path, error) {
+		if file, ok := p.Executable().File.(interface{ Path() vfs.Path }); ok {
+			return file.Path(), nil
+		}
+		return vfs.Path{}, unix.ENOENT
+	})
+}
+
+func fds(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	return f.descriptors(ino, p, unix.S_IFLNK|0o700, func(fd int32, d *vfs.Description) vfs.Inode {
+		mode := uint32(0)
+		if d.Readable() {
+			mode |= 0o500
+		}
+		if d.Writable() {
+			mode |= 0o300
+		}
+		return f.newMagic(dynamicIno<<1|ino<<20|uint64(fd), mode, func() (vfs.Path, error) {
+			d, err := filesOf(p).Table().Get(fd)
+			if err != nil {
+				return vfs.Path{}, unix.ENOENT
+			}
+			defer d.Decref()
+			return d.Path(), nil
+		})
+	})
+}
+
+func fdInfos(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	return f.descriptors(ino, p, unix.S_IFREG|0o400, func(fd int32, d *vfs.Description) vfs.Inode {
+		return f.newText(dynamicIno<<1|ino<<20|uint64(fd), 0o400, func(*vfs.Context) ([]byte, error) {
+			d, err := filesOf(p).Table().Get(fd)
+			if err != nil {
+				return nil, unix.ENOENT
+			}
+			defer d.Decref()
+			flags := d.Flags()
+			if on, _ := filesOf(p).Table().Cloexec(fd); on {
+				flags |= unix.O_CLOEXEC
+			}
+			var a vfs.Attr
+			d.Stat(&a)
+			s := fmt.Sprintf("pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", d.Offset(), flags, a.MountID, a.Ino)
+			if i, ok := d.File().(vfs.FdInfoer); ok {
+				s += i.FdInfo()
+			}
+			return []byte(s), nil
+		})
+	})
+}
+
+// descriptors is a directory with an entry for each open descriptor.
+func (f *FS) descriptors(ino uint64, p *kernel.Process, mode uint32, make func(fd int32, d *vfs.Description) vfs.Inode) vfs.Inode {
+	n := f.newDir(ino, 0o500)
+	files := filesOf(p)
+	if files == nil {
+		return n
+	}
+	n.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
+		fd, ok := number(name)
+		if !ok {
+			return nil, unix.ENOENT
+		}
+		d, err := files.Table().Get(fd)
+		if err != nil {
+			return nil, unix.ENOENT
+		}
+		defer d.Decref()
+		return make(fd, d), nil
+	}
+	n.list = func(c *vfs.Context, after int64, add adder) error {
+		numbers(files.Table().List(), 0, mode, after, add)
+		return nil
+	}
+	return n
+}
+
+func tasks(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	n := f.newDir(ino, 0o555)
+	n.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
+		tid, ok := number(name)
+		if !ok {
+			return nil, unix.ENOENT
+		}
+		for _, t := range p.Threads() {
+			if t.TID == tid {
+				return f.process(p, t, false), nil
+			}
+		}
+		return nil, unix.ENOENT
+	}
+	n.list = func(c *vfs.Context, after int64, add adder) error {
+		var all []int32
+		for _, t := range p.Threads() {
+			all = append(all, t.TID)
+		}
+		numbers(all, 1<<39, unix.S_IFDIR|0o555, after, add)
+		return nil
+	}
+	return n
+}
+
+// regions calls yield for the process's mappings.
+func regions(p *kernel.Process, yield func(mm.Region)) {
+	as := p.AcquireMM()
+	if as == nil {
+		return
+	}
+	defer as.Release()
+	as.Regions(func(r mm.Region) bool {
+		yield(r)
+		return true
+	})
+}
+
+func usage(p *kernel.Process) mm.Usage {
+	as := p.AcquireMM()
+	if as == nil {
+		return mm.Usage{}
+	}
+	defer as.Release()
+	return as.Usage()
+}
+
+func mapsLine(b *strings.Builder, r mm.Region) {
+	rights := []byte("---p")
+	for i, bit := range []int{unix.PROT_READ, unix.PROT_WRITE, unix.PROT_EXEC} {
+		if r.Prot&bit != 0 {
+			rights[i] = "rwx"[i]
+		}
+	}
+	if r.Shared {
+		rights[3] = 's'
+	}
+	start := b.Len()
+	fmt.Fprintf(b, "%08x-%08x %s %08x %02x:%02x %d ", r.Start, r.End, rights, r.Offset, unix.Major(r.Dev), unix.Minor(r.Dev), r.Ino)
+	if r.Name != "" {
+		for b.Len()-start < 73 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(strings.ReplaceAll(r.Name, "\n", `\012`))
+	}
+	b.WriteByte('\n')
+}
+
+func maps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var b strings.Builder
+	regions(p, func(r mm.Region) { mapsLine(&b, r) })
+	return b.String()
+}
+
+// smaps shows sizes; what is resident is known of the whole only.
+func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var b strings.Builder
+	regions(p, func(r mm.Region) {
+		mapsLine(&b, r)
+		fmt.Fprintf(&b, "Size:           %8d kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\nRss:                   0 kB\nPss:                   0 kB\n", (r.End-r.Start)/1024)
+	})
+	return b.String()
+}
+
+func limits(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-25s %-20s %-20s %-10s\n", "Limit", "Soft Limit", "Hard Limit", "Units")
+	show := func(v uint64) string {
+		if v == kernel.Infinity {
+			return "unlimited"
+		}
+		return strconv.FormatUint(v, 10)
+	}
+	for i, l := range [...][2]string{
+		unix.RLIMIT_CPU: {"Max cpu time", "seconds"}, unix.RLIMIT_FSIZE: {"Max file size", "bytes"},
+		unix.RLIMIT_DATA: {"Max data size", "bytes"}, unix.RLIMIT_STACK: {"Max stack size", "bytes"},
+		unix.RLIMIT_CORE: {"Max core file size", "bytes"}, unix.RLIMIT_RSS: {"Max resident set", "bytes"},
+		unix.RLIMIT_NPROC: {"Max processes", "processes"}, unix.RLIMIT_NOFILE: {"Max open files", "files"},
+		unix.RLIMIT_MEMLOCK: {"Max locked memory", "bytes"}, unix.RLIMIT_AS: {"Max address space", "bytes"},
+		unix.RLIMIT_LOCKS: {"Max file locks", "locks"}, unix.RLIMIT_SIGPENDING: {"Max pending signals", "signals"},
+		unix.RLIMIT_MSGQUEUE: {"Max msgqueue size", "bytes"}, unix.RLIMIT_NICE: {"Max nice priority", ""},
+		unix.RLIMIT_RTPRIO: {"Max realtime priority", ""}, unix.RLIMIT_RTTIME: {"Max realtime timeout", "us"},
+	} {
+		v, err := p.Limits.Get(i)
+		if err == nil {
+			fmt.Fprintf(&b, "%-25s %-20s %-20s %-10s\n", l[0], show(v.Cur), show(v.Max), l[1])
+		}
+	}
+	return b.String()
+}
+
+// ticks converts nanoseconds to the 100 Hz of /proc.
+func ticks(ns int64) int64 { return ns / 1e7 }
+
+func group(p *kernel.Process) (pgid, sid int32) {
+	if g := p.Group(); g != nil {
+		pgid = g.ID()
+		if s := g.Session(); s != nil {
+			sid = s.ID()
+		}
+	}
+	return pgid, sid
+}
+
+func stat(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	u, e := usage(p), p.Executable()
+	pgid, sid := group(p)
+	user, system := p.CPUTime()
+	childUser, childSystem := p.ChildrenCPUTime()
+	var minor, major uint64
+	threads := p.Threads()
+	for _, t := range threads {
+		minor += t.MinorFaults.Load()
+		major += t.MajorFaults.Load()
+	}
+	tty, foreground := 0, int32(-1)
+	pending, _, blocked, ignored, caught := t.SignalState()
+	return fmt.Sprintf("%d (%s) %c %d %d %d %d %d 4194304 %d 0 %d 0 %d %d %d %d 20 0 %d 0 %d %d %d %d %d %d %d 0 0 %d %d %d %d 0 0 0 17 0 0 0 0 0 0 %d %d 0 %d %d %d %d 0\n",
+		t.TID, t.Comm(), t.State(), p.ParentPID(), pgid, sid, tty, foreground, minor, major,
+		ticks(user), ticks(system), ticks(childUser), ticks(childSystem), len(threads), ticks(t.StartTime()),
+		u.Size, u.RSS/4096, p.Limits.Soft(unix.RLIMIT_RSS), e.CodeStart, e.CodeEnd, e.StackStart,
+		uint64(pending)&0x7fffffff, uint64(blocked)&0x7fffffff, uint64(ignored)&0x7fffffff, uint64(caught)&0x7fffffff,
+		e.DataStart, e.DataEnd, e.ArgStart, e.ArgEnd, e.EnvStart, e.EnvEnd)
+}
+
+func statm(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	u := usage(p)
+	return fmt.Sprintf("%d %d %d %d 0 %d 0\n", u.Size/4096, u.RSS/4096, (u.FileRSS+u.Shmem)/4096, u.Exec/4096, (u.Data+u.Stack)/4096)
+}
+
+func status(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var b strings.Builder
+	u, creds := usage(p), t.Creds()
+	states := map[byte]string{'R': "running", 'S': "sleeping", 'T': "stopped", 'Z': "zombie"}
+	umask, fdSize := uint32(0), 0
+	if files := filesOf(p); files != nil {
+		umask = files.CurrentUmask()
+		fdSize = max(64, 1<<bits.Len(uint(files.Table().Used())))
+	}
+	fmt.Fprintf(&b, "Name:\t%s\nUmask:\t%04o\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
+		t.Comm(), umask, t.State(), states[t.State()], p.PID, t.TID, p.ParentPID())
+	fmt.Fprintf(&b, "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t", creds.RUID, creds.EUID, creds.SUID, creds.FSUID,
+		creds.RGID, creds.EGID, creds.SGID, creds.FSGID, fdSize)
+	for _, g := range creds.Groups {
+		fmt.Fprintf(&b, "%d ", g)
+	}
+	pgid, sid := group(p)
+	fmt.Fprintf(&b, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", p.PID, t.TID, pgid, sid)
+	for _, l := range []struct {
+		name  string
+		bytes uint64
+	}{
+		{"VmPeak", u.PeakSize}, {"VmSize", u.Size}, {"VmLck", u.Locked}, {"VmPin", 0}, {"VmHWM", u.PeakRSS}, {"VmRSS", u.RSS},
+		{"RssAnon", u.Anon}, {"RssFile", u.FileRSS}, {"RssShmem", u.Shmem}, {"VmData", u.Data}, {"VmStk", u.Stack},
+		{"VmExe", u.Exec}, {"VmLib", 0}, {"VmPTE", u.PageTables}, {"VmSwap", 0}, {"HugetlbPages", 0},
+	} {
+		fmt.Fprintf(&b, "%s:\t%8d kB\n", l.name, l.bytes/1024)
+	}
+	pending, shared, blocked, ignored, caught := t.SignalState()
+	noNew := 0
+	if t.NoNewPrivs() {
+		noNew = 1
+	}
+	fmt.Fprintf(&b, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
+		len(p.Threads()), p.Limits.Soft(unix.RLIMIT_SIGPENDING), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
+	fmt.Fprintf(&b, "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\nCapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n",
+		uint64(creds.Inheritable), uint64(creds.Permitted), uint64(creds.Effective), uint64(creds.Bounding), uint64(creds.Ambient), noNew)
+	fmt.Fprintf(&b, "Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n",
+		t.Switches.Load(), t.Preemptions.Load())
+	return b.String()
+}
+
+// octal writes what would break a line of the mount tables as Linux does.
+var octal = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
+
+func mounts(files *vfs.Files) string {
+	var b strings.Builder
+	if files == nil {
+		return ""
+	}
+	for _, m := range files.Namespace().Mounts(files.Root()) {
+		fmt.Fprintf(&b, "%s %s %s %s 0 0\n", octal.Replace(m.Source), octal.Replace(m.Point), m.Type, m.Options)
+	}
+	return b.String()
+}
+
+func mountInfo(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	files := filesOf(p)
+	if files == nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, m := range files.Namespace().Mounts(files.Root()) {
+		fmt.Fprintf(&b, "%d %d %d:%d %s %s %s - %s %s rw\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
+			octal.Replace(m.Root), octal.Replace(m.Point), m.Options, m.Type, octal.Replace(m.Source))
+	}
+	return b.String()
+}
