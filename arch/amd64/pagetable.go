@@ -59,8 +59,8 @@ func Index(va uint64) int { return int(va>>pageShift) & (entries - 1) }
 // present, Drop for the frame that nobody maps any more. Nothing is promised to the CPU or given back
 // until Flush. A new entry in place of one that was not present needs neither.
 //
-// A PageTable has no lock: the address space's protects it. A zero PageTable that was never
-// initialised with Init cannot be loaded, but InitSparse makes it a sparse array of frames.
+// A PageTable has no lock: the address space's protects it. Init makes one for the CPU, InitSparse one
+// that is merely a sparse array of frames.
 type PageTable struct {
 	root   uint64
 	tables uint64 // frames of tables, the root included
@@ -111,7 +111,8 @@ func (t *PageTable) Destroy() {
 	t.Flush()
 	unloadRoot(t.root)
 	metal.Unref(t.root)
-	*t = PageTable{}
+	// Whoever still copies finds nothing mapped, rather than a root that is somebody else's frame.
+	*t = PageTable{root: KernelRoot()}
 }
 
 // Root returns the physical address of the root table.

@@ -131,7 +131,7 @@ func TestLinuxSame(t *testing.T) {
 	}
 	for _, touch := range []bool{false, true} {
 		t.Run(fmt.Sprint("touch=", touch), func(t *testing.T) {
-			for seed := range int64(60) {
+			for seed := range int64(20) {
 				if !sameAsLinux(t, seed, touch) {
 					return
 				}

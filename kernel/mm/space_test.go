@@ -1015,6 +1015,20 @@ func TestNoGarbage(t *testing.T) {
 	}
 }
 
+func TestCopyAfterRelease(t *testing.T) {
+	as := newSpace(t)
+	addr := mustMap(t, as, MmapArgs{Length: PageSize, Prot: rw, Flags: anon})
+	as.WriteUint32(addr, 1)
+	as.Acquire()
+	as.Release()
+	if v, err := as.ReadUint32(addr); v != 1 || err != nil {
+		t.Errorf("with a user left: %d, %v", v, err)
+	}
+	as.Release()
+	as.Activate()
+	wantErr(t, "write after the last Release", as.WriteUint32(addr, 1), unix.EFAULT)
+}
+
 func TestLayout(t *testing.T) {
 	l := NewLayout(8<<20, nil)
 	if l.StackTop != UserEnd || l.PIEBase != 0x555555554000 || l.BrkGap != 0 {
@@ -1046,6 +1060,23 @@ func BenchmarkFault(b *testing.B) {
 		if at += PageSize; at == addr+size {
 			at = addr
 			as.Madvise(addr, size, unix.MADV_DONTNEED)
+		}
+	}
+}
+
+func BenchmarkMmapMunmap(b *testing.B) {
+	as, err := New(testLimits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer as.Release()
+	for i := range uint64(20) {
+		mustMap(b, as, MmapArgs{Addr: base + i*2*PageSize, Length: PageSize, Prot: rw, Flags: anon | unix.MAP_FIXED})
+	}
+	for b.Loop() {
+		addr, err := as.Mmap(MmapArgs{Length: 2 * PageSize, Prot: rw, Flags: anon})
+		if err != nil || as.Munmap(addr, 2*PageSize) != nil {
+			b.Fatal(err)
 		}
 	}
 }
