@@ -64,9 +64,9 @@ func (t *Thread) resolveRestart(action *Action) {
 		return
 	}
 	if again {
+		c.ReturnByIRET()
 		c.RAX = number
 		c.RIP -= sizeSyscall
-		c.ReturnByIRET()
 	} else {
 		c.RAX = errnoResult(unix.EINTR)
 	}

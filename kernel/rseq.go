@@ -117,7 +117,7 @@ func (t *Thread) tryAbortRseq() error {
 	if signature != t.rseq.signature {
 		return unix.EINVAL
 	}
-	t.Ctx.RIP = abort
 	t.Ctx.ReturnByIRET()
+	t.Ctx.RIP = abort
 	return nil
 }

@@ -69,7 +69,7 @@ const (
 
 // Context is the CPU state of one thread of the program. The registers stand in the order of
 // Linux's struct user_regs_struct. They may be read and written while the thread is not inside
-// Enter; whoever writes RIP, RCX, R11 or RFLAGS calls ReturnByIRET.
+// Enter; whoever writes RIP, RCX, R11 or RFLAGS calls ReturnByIRET first.
 type Context struct {
 	R15, R14, R13, R12, RBP, RBX uint64
 	R11, R10, R9, R8             uint64
@@ -136,7 +136,8 @@ func (c *Context) Clone() *Context {
 }
 
 // ReturnByIRET makes the next Enter restore every register, RCX and R11 included, which SYSRET
-// cannot. After a system call these two hold what SYSCALL left in them.
+// cannot. After a system call these two then hold what SYSCALL left in them, so it is called before
+// they are written.
 func (c *Context) ReturnByIRET() {
 	if c.iret == 0 {
 		c.iret = 1

@@ -88,6 +88,7 @@ func (c *Context) PlaceSignalFrame(altStack uint64) (frame, extended, end uint64
 // EncodeSignalFrame writes the frame of the registers and of f to b, which is the memory of
 // PlaceSignalFrame's [frame, end).
 func (c *Context) EncodeSignalFrame(b []byte, frame, extended uint64, f *SignalFrame) {
+	c.ReturnByIRET() // the frame shows what SYSCALL left in RCX and R11
 	le := binary.LittleEndian
 	clear(b[:SignalFrameSize])
 	le.PutUint64(b, f.Restorer)
@@ -131,6 +132,7 @@ func (c *Context) EncodeSignalFrame(b []byte, frame, extended uint64, f *SignalF
 
 // EnterSignalHandler sets the registers as a handler finds them whose frame is at frame.
 func (c *Context) EnterSignalHandler(frame uint64, f *SignalFrame) {
+	c.ReturnByIRET()
 	c.RDI = uint64(f.Signal)
 	c.RSI = frame + frameInfo
 	c.RDX = frame + frameFlags
@@ -141,7 +143,6 @@ func (c *Context) EnterSignalHandler(frame uint64, f *SignalFrame) {
 	c.RFLAGS &^= FlagDirection | FlagResume | FlagTrap
 	c.OrigRAX = noSystemCall
 	c.ResetExtendedState()
-	c.ReturnByIRET()
 }
 
 // signalRegisters are the general registers in the order of struct sigcontext_64.
@@ -164,13 +165,13 @@ func (c *Context) RestoreSignalFrame(b []byte, f *SignalFrame) (extended uint64,
 	if cs != userCS || ss != userSS {
 		return 0, unix.EFAULT
 	}
+	c.ReturnByIRET()
 	for i, r := range c.signalRegisters() {
 		*r = le.Uint64(m[mcontextR8+8*i:])
 	}
 	c.RFLAGS = c.RFLAGS&^UserFlags | le.Uint64(m[mcontextFlags:])&UserFlags
 	c.CS, c.SS = userCS, userSS
 	c.OrigRAX = noSystemCall
-	c.ReturnByIRET()
 	f.Mask = le.Uint64(b[frameSigmask:])
 	f.StackSP = le.Uint64(b[frameStack:])
 	f.StackFlags = int32(le.Uint32(b[frameStack+8:]))
