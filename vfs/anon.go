@@ -51,3 +51,20 @@ func NewSocket(file File, flags uint32) *Description {
 	i.Init(sockFS, sockFS.ino.Add(1), unix.S_IFSOCK|0o777, 0, 0, 0)
 	return NewDescription(file, Path{nil, NewDetached(i, "socket:["+strconv.FormatUint(i.Ino(), 10)+"]")}, flags)
 }
+
+// streamInode is a pipe to stat, and opened again by open.
+type streamInode struct {
+	BaseInode
+	open func(flags uint32) File
+}
+
+// Open opens the stream again, as /proc/self/fd/N and /dev/stdin do.
+func (i *streamInode) Open(_ *Context, _ Path, flags uint32) (File, error) { return i.open(flags), nil }
+
+// NewStream returns the description of a file without a place in the tree that stat shows as a pipe:
+// the console without a terminal. open makes the file, and again for each later open.
+func NewStream(open func(flags uint32) File, flags uint32) *Description {
+	i := &streamInode{open: open}
+	i.Init(pipeFS, pipeFS.ino.Add(1), unix.S_IFIFO|0o600, 0, 0, 0)
+	return NewDescription(open(flags), Path{nil, NewDetached(i, "pipe:["+strconv.FormatUint(i.Ino(), 10)+"]")}, flags)
+}

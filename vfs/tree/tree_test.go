@@ -1,0 +1,67 @@
+package tree
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"elver/kernel"
+	"elver/kernel/mm"
+	"elver/vfs"
+	"elver/vfs/tmpfs"
+	"elver/vfs/tty"
+)
+
+func TestPopulate(t *testing.T) {
+	for name, console := range map[string]tty.Console{
+		"terminal": tty.New(func([]byte) {}, func(int32, kernel.Signal) {}),
+		"stream":   tty.NewStream(func([]byte) {}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tmpfs.New(tmpfs.Options{})
+			c := vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(root.Root(), "rootfs")))
+			k := kernel.New(kernel.Config{Syscall: func(*kernel.Thread) {}})
+			if err := Populate(c, Config{Kernel: k, Random: func(p []byte) { clear(p) }, Console: console}); err != nil {
+				t.Fatal(err)
+			}
+			if err := InstallConsole(c, console); err != nil {
+				t.Fatal(err)
+			}
+			as, err := mm.New(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			thread, err := k.NewFirst(as, c.Files, kernel.DefaultLimits(10), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c = vfs.NewContext(thread)
+			for _, path := range []string{"/dev/null", "/dev/stdin", "/dev/fd/1", "/dev/shm", "/proc/self/status", "/sys/devices/system/cpu/online", "/tmp"} {
+				var a vfs.Attr
+				if err := c.Stat(vfs.AtCWD, path, 0, &a); err != nil {
+					t.Errorf("%s: %v", path, err)
+				}
+			}
+			d, err := c.OpenFile(vfs.AtCWD, "/dev/stdin", unix.O_RDONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			console.Input([]byte("hi\n"))
+			p := make([]byte, 10)
+			b := mm.KernelBuffer(p)
+			if n, err := d.Read(c, &b); string(p[:n]) != "hi\n" || err != nil {
+				t.Errorf("%q, %v", p[:n], err)
+			}
+			d.Decref()
+			var a vfs.Attr
+			c.Fstat(0, &a)
+			want := uint32(unix.S_IFCHR)
+			if name == "stream" {
+				want = unix.S_IFIFO
+			}
+			if a.Mode&unix.S_IFMT != want {
+				t.Errorf("mode %o", a.Mode)
+			}
+		})
+	}
+}
