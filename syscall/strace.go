@@ -55,16 +55,13 @@ type tracedCall struct {
 }
 
 // observe serves a call as Dispatch does, traced and counted.
-func observe(t *kernel.Thread) {
-	number := uint32(t.Ctx.OrigRAX)
+func observe(t *kernel.Thread, number uint32) {
 	count(number)
 	if trace == nil {
 		serve(t, number)
 		return
 	}
-	c := &tracedCall{tid: t.TID, number: number}
-	c.printer.t = t
-	c.values = argumentsOf(t.Ctx)
+	c := &tracedCall{printer: printer{t: t, values: argumentsOf(t.Ctx)}, tid: t.TID, number: number}
 	c.enter()
 	ends := number == unix.SYS_EXIT || number == unix.SYS_EXIT_GROUP
 	if ends {

@@ -10,9 +10,7 @@
 // The package holds no lock across a call into the packages below.
 package syscall
 
-import (
-	"elver/kernel"
-)
+import "elver/kernel"
 
 // A handler serves one system call of thread t, whose arguments are a.
 type handler func(t *kernel.Thread, a *args) (uint64, error)
