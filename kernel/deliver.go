@@ -12,7 +12,8 @@ import (
 // deliver takes the next signal, if there is one, does what its action says, and ends the system call
 // that it interrupted.
 func (t *Thread) deliver() {
-	info, action, ok := t.nextSignal()
+	s, action, ok := t.nextSignal()
+	info := s.finish()
 	if t.work.Load()&(workExit|workStop) != 0 {
 		return // the call is resolved when, and if, the thread goes on
 	}
@@ -31,26 +32,26 @@ func (t *Thread) deliver() {
 
 // nextSignal takes signals until it finds one with a handler; on the way it carries out the default
 // actions. Not ok: there is none, or workExit or workStop is set.
-func (t *Thread) nextSignal() (info Siginfo, action Action, ok bool) {
+func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 	p := t.Proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.exiting && p.stopSig == 0 {
-		info, ok = t.dequeue(t.mask)
+		s, ok = t.dequeue(t.mask)
 		if !ok {
 			break
 		}
-		sig := Signal(info.Signo)
+		sig := Signal(s.info.Signo)
 		action = p.actions.get(sig)
 		switch {
-		case action.Handler == SigIgn && sig != sigKill && sig != sigStop:
+		case action.Handler == SigIgn && sig != sigKill && sig != sigStop, defaultIgnored.Has(sig) && action.Handler == SigDfl:
+			s.forgo()
 		case action.Handler != SigDfl && action.Handler != SigIgn:
 			if action.Flags&SAResetHand != 0 {
 				p.actions.set(sig, Action{})
 			}
 			t.recalc()
-			return info, action, true
-		case defaultIgnored.Has(sig):
+			return s, action, true
 		case stopSignals.Has(sig):
 			p.mu.Unlock()
 			orphaned := sig != sigStop && p.Group().Orphaned()
@@ -63,13 +64,13 @@ func (t *Thread) nextSignal() (info Siginfo, action Action, ok bool) {
 			first := p.beginExitLocked(Killed(sig))
 			p.mu.Unlock()
 			if first {
-				t.reportDeath(info)
+				t.reportDeath(s.info)
 			}
 			p.mu.Lock()
 		}
 	}
 	t.recalc()
-	return Siginfo{}, Action{}, false
+	return taken{}, Action{}, false
 }
 
 // frameBuffers holds memory in which signal frames are put together and read.

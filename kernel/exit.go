@@ -202,8 +202,6 @@ func (s ExitStatus) child() (code, status int32) {
 	switch sig := s.Signal(); {
 	case sig == 0:
 		return CLDExited, int32(s >> 8 & 0xff)
-	case s&0x80 != 0:
-		return CLDDumped, int32(sig)
 	default:
 		return CLDKilled, int32(sig)
 	}

@@ -212,7 +212,7 @@ func TestFutexOperate(t *testing.T) {
 	if _, ok := futexOperate(5<<28, 0); ok {
 		t.Error("operation 5 exists")
 	}
-	if !futexCompare(0xfff, ^uint32(0)) || !futexCompare(2<<24|0, ^uint32(0)) || futexCompare(4<<24|0, ^uint32(0)) {
+	if !futexCompare(0xfff, ^uint32(0)) || !futexCompare(2<<24, ^uint32(0)) || futexCompare(4<<24, ^uint32(0)) {
 		t.Error("comparisons are not signed")
 	}
 }

@@ -18,9 +18,10 @@
 //	      Actions.mu           what is done about each signal
 //	      Limits.mu
 //	Process.timersMu           the table of timers
+//	Timer.mu                   not held while the timer's signal is sent
+//	  Process.mu               a timer may read the CPU time of the process
 //	  Process.cpuMu            which timers of CPU time are armed
-//	    Timer.mu               not held while the timer's signal is sent
-//	      clockSet.mu
+//	  clockSet.mu
 //
 // No lock of this package is held while the memory of the program is touched, but for a futex bucket,
 // under which a word is read only if that cannot fault (futex.go). Waking a thread takes no lock.
@@ -30,6 +31,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -196,8 +198,13 @@ func (k *Kernel) Wait() ExitStatus {
 // Stop kills what is left of the processes and waits until the last thread is gone.
 func (k *Kernel) Stop() {
 	k.stopping.Store(true)
-	for _, p := range k.Processes() {
-		p.Kill(sigKill, KernelInfo(sigKill))
+	for tasks := -1; tasks != 0; tasks, _ = k.Counts() {
+		if tasks > 0 { // one may have been between its limits and the table
+			time.Sleep(time.Millisecond)
+		}
+		for _, p := range k.Processes() {
+			p.Kill(sigKill, KernelInfo(sigKill))
+		}
 	}
 	k.running.Wait()
 }
@@ -208,14 +215,8 @@ type ExitStatus uint32
 // Exited is the status of a process that ended by exit_group with code.
 func Exited(code int) ExitStatus { return ExitStatus(code&0xff) << 8 }
 
-// Killed is the status of a process that a signal ended.
-func Killed(sig Signal) ExitStatus {
-	s := ExitStatus(sig)
-	if coreSignals.Has(sig) {
-		s |= 0x80
-	}
-	return s
-}
+// Killed is the status of a process that a signal ended. It never says that core was dumped: none is.
+func Killed(sig Signal) ExitStatus { return ExitStatus(sig) }
 
 // Signal returns the signal that ended the process, 0 if it exited.
 func (s ExitStatus) Signal() Signal { return Signal(s & 0x7f) }

@@ -142,6 +142,7 @@ func (t *Thread) panicked(reason any) (gone bool) {
 // fault resolves a page fault of the program's, or makes it a signal.
 func (t *Thread) fault() {
 	c := t.Ctx
+	c.Vector = vectorPF
 	t.MinorFaults.Add(1)
 	err := t.MM().Fault(c.FaultAddress, mm.FaultAccess(c.ErrorCode))
 	if err == nil {

@@ -23,6 +23,11 @@ func (k *Kernel) report(text []byte) {
 // reportDeath reports that a signal ends the program: of the first process whenever it would dump core, of
 // others if the log wants it. It runs on the goroutine of the thread that took the signal.
 func (t *Thread) reportDeath(info Siginfo) {
+	defer func() { // the disassembler reads what the program wrote
+		if r := recover(); r != nil {
+			klog.Errorf("%s[%d]: the report of its death by %v panicked: %v", t.Comm(), t.TID, Signal(info.Signo), r)
+		}
+	}()
 	sig := Signal(info.Signo)
 	first := t.Proc == t.k.first
 	if !coreSignals.Has(sig) || !first && !klog.Enabled(klog.Info) {

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -159,9 +160,8 @@ func (s *sigQueue) drop(set SigSet) {
 		next := q.next
 		q.next = nil
 		if set.Has(Signal(q.info.Signo)) {
-			if q.timer != nil {
-				q.timer.queued.Store(false)
-			}
+			dropped := taken{timer: q.timer}
+			dropped.forgo()
 			q.free()
 		} else {
 			kept.push(q)
@@ -180,20 +180,40 @@ func (set SigSet) first() Signal {
 	return Signal(bits.TrailingZeros64(uint64(set)) + 1)
 }
 
+// taken is a signal that was pending.
+type taken struct {
+	info  Siginfo
+	timer *Timer
+}
+
+// finish returns the signal's information, complete. Precondition: no lock is held: a timer reads its clock,
+// which may be the CPU time of the process.
+func (s *taken) finish() Siginfo {
+	if s.timer != nil {
+		s.info.put32(4, uint32(s.timer.delivered()))
+		s.timer = nil
+	}
+	return s.info
+}
+
+// forgo lets the timer of a signal go on that is ignored after all.
+func (s *taken) forgo() {
+	if timer := s.timer; timer != nil {
+		timer.queued.Store(false)
+		time.AfterFunc(minRearm, func() { timer.goOn(minRearm) })
+	}
+}
+
 // dequeue takes the next pending signal that is not in blocked. Precondition: t.Proc.mu is held.
-func (t *Thread) dequeue(blocked SigSet) (info Siginfo, ok bool) {
-	var timer *Timer
+func (t *Thread) dequeue(blocked SigSet) (s taken, ok bool) {
 	if set := t.pending.set &^ blocked; set != 0 {
-		info, timer = t.pending.take(set.first())
+		s.info, s.timer = t.pending.take(set.first())
 	} else if set := t.Proc.shared.set &^ blocked; set != 0 {
-		info, timer = t.Proc.shared.take(set.first())
+		s.info, s.timer = t.Proc.shared.take(set.first())
 	} else {
-		return Siginfo{}, false
+		return taken{}, false
 	}
-	if timer != nil {
-		info.put32(4, uint32(timer.delivered()))
-	}
-	return info, true
+	return s, true
 }
 
 // recalc notes whether a signal can be delivered to t. Precondition: t.Proc.mu is held.
@@ -498,10 +518,10 @@ func (t *Thread) SignalState() (pending, shared, blocked, ignored, caught SigSet
 // DequeueSignal takes a pending signal of set, for signalfd. Process.SignalEvents tells of new ones.
 func (t *Thread) DequeueSignal(set SigSet) (Siginfo, bool) {
 	t.Proc.mu.Lock()
-	defer t.Proc.mu.Unlock()
-	info, ok := t.dequeue(^(set &^ unblockable))
+	s, ok := t.dequeue(^(set &^ unblockable))
 	t.recalc()
-	return info, ok
+	t.Proc.mu.Unlock()
+	return s.finish(), ok
 }
 
 // Pause is pause(2).
@@ -522,18 +542,22 @@ func (t *Thread) SigSuspend(mask SigSet) error {
 
 // SigTimedWait is rt_sigtimedwait(2): EAGAIN after d, EINTR when a signal outside of set comes.
 func (t *Thread) SigTimedWait(set SigSet, d Deadline) (Siginfo, error) {
-	set &^= unblockable
-	p := t.Proc
 	t.PrepareBlock()
+	s, err := t.sigTimedWait(set&^unblockable, d)
+	return s.finish(), err
+}
+
+func (t *Thread) sigTimedWait(set SigSet, d Deadline) (taken, error) {
+	p := t.Proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info, ok := t.dequeue(^set)
+	s, ok := t.dequeue(^set)
 	if ok || d.Passed() {
 		t.recalc()
 		if !ok {
-			return info, unix.EAGAIN
+			return s, unix.EAGAIN
 		}
-		return info, nil
+		return s, nil
 	}
 	t.waitMask = t.mask
 	t.mask &^= set
@@ -543,17 +567,17 @@ func (t *Thread) SigTimedWait(set SigSet, d Deadline) (Siginfo, error) {
 		p.mu.Unlock()
 		err = t.Block(d)
 		p.mu.Lock()
-		info, ok = t.dequeue(^set)
+		s, ok = t.dequeue(^set)
 	}
 	t.mask, t.waitMask = t.waitMask, 0
 	t.recalc()
 	switch {
 	case ok:
-		return info, nil
+		return s, nil
 	case err == unix.ETIMEDOUT:
-		return info, unix.EAGAIN
+		return s, unix.EAGAIN
 	}
-	return info, unix.EINTR
+	return s, unix.EINTR
 }
 
 // AltStack is stack_t of sigaltstack(2).

@@ -42,7 +42,6 @@ type Thread struct {
 	restart      func(*Thread) (uint64, error) // of restart_syscall(2)
 	clearTID     uint64                        // set_tid_address(2)
 	robustList   uint64                        // set_robust_list(2)
-	robustLength uint64
 	rseq         rseqArea
 	exitStatus   ExitStatus   // that exit(2) or the kill set
 	parentDeath  atomic.Int32 // PR_SET_PDEATHSIG
@@ -71,7 +70,6 @@ const (
 	workRestart             // the system call ended with one of the restart errors
 	workMask                // savedMask has to be restored
 	workRseq                // a restartable sequence may have been interrupted
-	workTimers              // a timer of CPU time may be over
 
 	// interrupts are the bits that end a Block.
 	interrupts = workSignal | workExit | workStop

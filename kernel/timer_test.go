@@ -115,6 +115,52 @@ func TestPosixTimers(t *testing.T) {
 	})
 }
 
+// The timer reads the process's CPU time when its signal is delivered: that must not need a lock that is
+// held then.
+func TestCPUTimerWithInterval(t *testing.T) {
+	play(t, func(u *uprog) {
+		n := 0
+		u.on(unix.SIGPROF, 0, func(*uprog, *Thread) { n++ })
+		for _, clock := range []int{unix.CLOCK_PROCESS_CPUTIME_ID, unix.CLOCK_THREAD_CPUTIME_ID} {
+			n = 0
+			u.do(func(t *Thread) error {
+				id, err := t.TimerCreate(clock, &SigEvent{Signal: Signal(unix.SIGPROF)})
+				t.Proc.TimerSetTime(id, time.Millisecond, time.Millisecond, false)
+				return err
+			})
+			for n < 3 {
+				u.interrupt()
+			}
+		}
+	})
+}
+
+// While a timer's signal is ignored, the timer goes on.
+func TestTimerOfIgnoredSignal(t *testing.T) {
+	play(t, func(u *uprog) {
+		usr1 := Signal(unix.SIGUSR1)
+		ignore := func() {
+			u.do(func(t *Thread) error { _, err := t.Proc.SetAction(usr1, Action{Handler: SigIgn}); return err })
+		}
+		u.do(func(t *Thread) error {
+			t.SetMask(SetOf(usr1))
+			id, err := t.TimerCreate(unix.CLOCK_MONOTONIC, &SigEvent{Signal: usr1})
+			t.Proc.TimerSetTime(id, time.Millisecond, time.Millisecond, false)
+			return err
+		})
+		time.Sleep(5 * time.Millisecond)
+		ignore()
+		u.do(func(t *Thread) error { t.SetMask(0); return nil })
+		time.Sleep(5 * time.Millisecond)
+		ran := false
+		u.on(unix.SIGUSR1, 0, func(*uprog, *Thread) { ran = true })
+		for start := time.Now(); !ran && time.Since(start) < 5*time.Second; {
+			u.do(func(t *Thread) error { return t.Sleep(unix.CLOCK_MONOTONIC, time.Millisecond, false, 0) })
+		}
+		u.expect("ran", ran, true)
+	})
+}
+
 func TestSetClockWakesSleepers(t *testing.T) {
 	defer wallOffsetNS.Store(0)
 	play(t, func(u *uprog) {
