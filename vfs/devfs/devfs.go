@@ -123,10 +123,17 @@ type null struct{ vfs.BaseFile }
 var theNull vfs.File = null{}
 
 func (null) Read(*vfs.Context, *mm.Buffer, int64) (int, error)          { return 0, nil }
-func (null) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+func (null) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
 
 // Seek always lands at the start (null(4)).
 func (null) Seek(int64, int) (int64, error) { return 0, nil }
+
+// swallow takes everything and looks at nothing.
+func swallow(src *mm.Buffer) (int, error) {
+	n := src.Len()
+	src.Skip(n)
+	return n, nil
+}
 
 // zero gives zeros and swallows everything.
 type zero struct {
@@ -137,7 +144,7 @@ type zero struct {
 func (*zero) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
 	return dst.ZeroOut(dst.Len())
 }
-func (*zero) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+func (*zero) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
 func (*zero) Seek(int64, int) (int64, error)                             { return 0, nil }
 
 // Mappable returns nil: a mapping of /dev/zero is anonymous memory (zero(4)).
@@ -164,7 +171,7 @@ func (r *random) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
 	return Fill(r.source, dst)
 }
 
-func (r *random) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return src.Len(), nil }
+func (r *random) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
 func (r *random) Seek(int64, int) (int64, error)                             { return 0, nil }
 
 // Fill fills dst with random bytes that come from source: getrandom(2) too.
