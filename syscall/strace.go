@@ -65,11 +65,8 @@ func observe(t *kernel.Thread, number uint32) {
 	c.enter()
 	ends := number == unix.SYS_EXIT || number == unix.SYS_EXIT_GROUP
 	if ends {
-		c.text = append([]byte(nil), c.first...)
-		c.text = append(c.text, ')')
-		c.pad()
-		c.text = append(c.text, "= ?\n"...)
-		trace.finish(c)
+		c.text = append(append([]byte(nil), c.first...), ')')
+		trace.finish(c, []byte("= ?\n"))
 	}
 	serve(t, number)
 	if !ends {
@@ -144,23 +141,10 @@ func (c *tracedCall) leave(rax uint64) {
 		c.arguments(r)
 	}
 	c.text = append(c.text, ')')
-	c.pad()
-	c.text = append(c.text, "= "...)
-	if c.number == unix.SYS_RT_SIGRETURN {
-		c.signed(int64(rax)) // the register that comes back, whatever it looks like
-	} else {
-		c.printResult(r)
-	}
-	c.text = append(c.text, '\n')
-	trace.finish(c)
-}
-
-// pad brings the text to the column where strace writes results.
-func (c *tracedCall) pad() {
-	for len(c.text) < 39 {
-		c.text = append(c.text, ' ')
-	}
-	c.text = append(c.text, ' ')
+	result := c.printer
+	result.text = []byte("= ")
+	result.printResult(r)
+	trace.finish(c, append(result.text, '\n'))
 }
 
 func (tr *tracer) begin(c *tracedCall) {
@@ -172,7 +156,11 @@ func (tr *tracer) begin(c *tracedCall) {
 	tr.late.Reset(slowCall)
 }
 
-func (tr *tracer) finish(c *tracedCall) {
+// resultColumn is where strace writes results.
+const resultColumn = 40
+
+// finish writes the line, or what of it isn't written yet, with the result.
+func (tr *tracer) finish(c *tracedCall, result []byte) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	if tr.current == c {
@@ -190,6 +178,11 @@ func (tr *tracer) finish(c *tracedCall) {
 	} else {
 		tr.line = append(tr.line, c.text...)
 	}
+	for len(tr.line) < resultColumn-1 {
+		tr.line = append(tr.line, ' ')
+	}
+	tr.line = append(tr.line, ' ')
+	tr.line = append(tr.line, result...)
 	tr.write()
 }
 

@@ -37,13 +37,6 @@ func (p *printer) hex(v uint64) {
 	p.text = strconv.AppendUint(p.text, v, 16)
 }
 
-func (p *printer) octal(v uint64) {
-	if v != 0 {
-		p.add("0")
-	}
-	p.text = strconv.AppendUint(p.text, v, 8)
-}
-
 func (p *printer) pointer(v uint64) {
 	if v == 0 {
 		p.add("NULL")
@@ -624,12 +617,9 @@ func signalName(s kernel.Signal) string {
 	return "SIGRT_" + strconv.Itoa(int(s-kernel.SIGRTMIN))
 }
 
+// mode prints permissions with at least three digits, as C's %#03o.
 func (p *printer) mode(v uint64) {
-	p.add("0")
-	if v == 0 {
-		return
-	}
-	s := strconv.FormatUint(v&0xffffffff, 8)
+	s := "0" + strconv.FormatUint(v&0xffffffff, 8)
 	for range max(3-len(s), 0) {
 		p.add("0")
 	}
