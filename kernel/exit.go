@@ -232,30 +232,35 @@ func (k *Kernel) reap(p *Process) {
 	k.leaveGroup(p)
 }
 
-// stop parks the thread while its process is stopped.
+// stop parks the thread while its process is stopped. A process may be continued and stopped again before
+// the thread runs: each time it counts anew.
 func (t *Thread) stop() {
+	t.cpu.stop()
+	t.state.Store(stateStopped)
+	for t.stopped() && t.work.Load()&workExit == 0 {
+		<-t.wake
+	}
+	t.state.Store(stateRunning)
+	t.cpu.start()
+}
+
+// stopped reports whether the thread has to stay stopped, and if it is the last that was waited for tells
+// the parent.
+func (t *Thread) stopped() bool {
 	p := t.Proc
 	p.mu.Lock()
 	if p.stopSig == 0 || p.exiting {
 		t.clearWork(workStop)
+		t.recalc()
 		p.mu.Unlock()
-		return
+		return false
 	}
 	all := p.leaveStop(t)
 	p.mu.Unlock()
 	if all {
 		p.notifyStop(CLDStopped)
 	}
-	t.cpu.stop()
-	t.state.Store(stateStopped)
-	for t.work.Load()&workStop != 0 && t.work.Load()&workExit == 0 {
-		<-t.wake
-	}
-	t.state.Store(stateRunning)
-	t.cpu.start()
-	p.mu.Lock()
-	t.recalc()
-	p.mu.Unlock()
+	return true
 }
 
 // beginStop stops all threads of the process. Precondition: mu is held.
@@ -282,15 +287,18 @@ func (p *Process) leaveStop(t *Thread) (all bool) {
 // notifyStop tells the parent that the process stopped or goes on: code is CLDStopped or CLDContinued.
 func (p *Process) notifyStop(code int32) {
 	k := p.k
+	k.tree.Lock()
 	p.mu.Lock()
 	sig := p.stopSig
 	p.mu.Unlock()
-	k.tree.Lock()
 	if code == CLDContinued {
 		p.waitCont, p.waitStop = true, 0
 		sig = sigCont
-	} else {
+	} else if sig != 0 {
 		p.waitCont, p.waitStop = false, ExitStatus(sig)<<8|0x7f
+	} else { // it was continued meanwhile, and who did that tells
+		k.tree.Unlock()
+		return
 	}
 	parent := p.parent
 	k.tree.Unlock()

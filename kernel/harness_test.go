@@ -83,6 +83,7 @@ type machine struct {
 	programs []program               // clone's child runs the one that R12 names
 	handlers []func(*uprog, *Thread) // of signals, at handlerBase + index*16
 	lastRIP  uint64
+	stackEnd uint64 // of the next thread
 }
 
 // boot makes a machine whose first process runs main.
@@ -236,7 +237,16 @@ func (m *machine) enter(t *Thread) amd64.Event {
 const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
 
 // spawn makes a thread that runs p and returns its id.
-func (u *uprog) spawn(p program) int32 { return u.clone(CloneArgs{Flags: threadFlags}, p) }
+func (u *uprog) spawn(p program) int32 {
+	const size, first = 0x8000, dataBase + 0x20000
+	u.m.mu.Lock()
+	if u.m.stackEnd += size; u.m.stackEnd >= dataBase+0x100000 || u.m.stackEnd < first {
+		u.m.stackEnd = first // a test with more threads than that has no handlers
+	}
+	stack := u.m.stackEnd
+	u.m.mu.Unlock()
+	return u.clone(CloneArgs{Flags: threadFlags, Stack: stack}, p)
+}
 
 func (u *uprog) clone(a CloneArgs, p program) int32 {
 	n := u.m.program(p)

@@ -339,11 +339,8 @@ func (p *Process) continueOrStop(sig Signal, n *notices) {
 	if sig != sigCont && sig != sigKill || p.stopSig == 0 {
 		return
 	}
-	if sig == sigCont {
+	if sig == sigCont && p.stopCount == 0 {
 		n.child = CLDContinued
-		if p.stopCount > 0 {
-			n.child = CLDStopped // it was stopping yet: Linux tells of the stop alone
-		}
 	}
 	p.stopSig, p.stopCount = 0, 0
 	for _, t := range p.threads {
