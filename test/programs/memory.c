@@ -31,7 +31,7 @@ static void test_bad_arguments(void)
 	CHECK_ERR(munmap(p, 0), EINVAL);
 	CHECK_ERR(munmap(p, 0xffffffffffffffff), EINVAL);
 	CHECK_ERR(munmap((void *)0xffff800000000000, PAGE), EINVAL);
-	CHECK_ERR(mprotect(p + 1, PAGE, PROT_READ), EINVAL);
+	CHECK_ERR(syscall(SYS_mprotect, p + 1, PAGE, PROT_READ), EINVAL);
 	CHECK_ERR(mprotect(p, PAGE, 0x4000), EINVAL);
 	CHECK_EQ(mprotect(p, 0, PROT_READ), 0);
 	CHECK_ERR(madvise(p + 1, PAGE, MADV_DONTNEED), EINVAL);

@@ -1,0 +1,65 @@
+// poll and select on what a single-threaded program has: files and devices.
+#include "check.h"
+#include <poll.h>
+#include <sys/select.h>
+
+static void test_poll(void)
+{
+	struct pollfd p[4] = {
+		{open("/dev/null", O_RDWR), POLLIN | POLLOUT, 0},
+		{-1, POLLIN, 99},
+		{1000, POLLIN, 0},
+		{open("/dev/zero", O_RDONLY), POLLIN, 0},
+	};
+
+	CHECK_EQ(poll(p, 4, -1), 3);
+	CHECK_EQ(p[0].revents, POLLIN | POLLOUT);
+	CHECK_EQ(p[1].revents, 0);
+	CHECK_EQ(p[2].revents, POLLNVAL);
+	CHECK_EQ(p[3].revents, POLLIN);
+	CHECK_ERR(syscall(SYS_poll, 8, 1, 0), EFAULT);
+	CHECK_ERR(syscall(SYS_poll, p, 1U << 30, 0), EINVAL);
+	close(p[0].fd), close(p[3].fd);
+}
+
+static void test_timeout(void)
+{
+	int64_t start = now_ns(CLOCK_MONOTONIC), took;
+
+	CHECK_EQ(poll(NULL, 0, 0), 0);
+	CHECK_EQ(poll(NULL, 0, 50), 0);
+	took = now_ns(CLOCK_MONOTONIC) - start;
+	CHECK(took >= 50000000 && took < 450000000);
+	struct timespec t = {0, 30000000};
+	start = now_ns(CLOCK_MONOTONIC);
+	CHECK_EQ(ppoll(NULL, 0, &t, NULL), 0);
+	CHECK(now_ns(CLOCK_MONOTONIC) - start >= 30000000);
+	struct timeval tv = {0, 30000};
+	start = now_ns(CLOCK_MONOTONIC);
+	CHECK_EQ(select(0, NULL, NULL, NULL, &tv), 0);
+	CHECK(now_ns(CLOCK_MONOTONIC) - start >= 30000000);
+	CHECK(tv.tv_sec == 0 && tv.tv_usec == 0); // Linux writes what is left
+	t.tv_nsec = 2000000000;
+	CHECK_ERR(ppoll(NULL, 0, &t, NULL), EINVAL);
+}
+
+static void test_select(void)
+{
+	fd_set r, w;
+	int fd = open("/dev/null", O_RDWR);
+	struct timeval none = {0, 0};
+
+	FD_ZERO(&r);
+	FD_ZERO(&w);
+	FD_SET(fd, &r);
+	FD_SET(fd, &w);
+	CHECK_EQ(select(fd + 1, &r, &w, NULL, NULL), 2);
+	CHECK(FD_ISSET(fd, &r) && FD_ISSET(fd, &w));
+	close(fd);
+	CHECK_ERR(select(fd + 1, &r, NULL, NULL, &none), EBADF);
+	CHECK_ERR(select(-1, NULL, NULL, NULL, &none), EINVAL);
+	struct timespec t = {0, 1000000};
+	CHECK_EQ(pselect(0, NULL, NULL, NULL, &t, NULL), 0);
+}
+
+TESTS({"poll", test_poll}, {"timeout", test_timeout}, {"select", test_select})
