@@ -1,0 +1,424 @@
+package event
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/vfs"
+)
+
+// maxNesting is how deep epolls may stand in epolls (epoll_ctl(2), ELOOP).
+const maxNesting = 5
+
+// nesting orders additions of epolls to epolls, so that two can't close a circle at once.
+var nesting sync.Mutex
+
+// Event is struct epoll_event.
+type Event struct {
+	Events uint32
+	Data   uint64
+}
+
+type itemKey struct {
+	file *vfs.Description
+	fd   int32
+}
+
+// Epoll is the file of epoll_create(2).
+//
+// What happens to a file puts its item into the ready list, under readyMu and nothing else; Collect
+// looks at the items in the list only.
+type Epoll struct {
+	vfs.BaseFile
+	queue waiter.Queue
+
+	mu      sync.Mutex
+	items   map[itemKey]*item
+	parents map[*Epoll]int // guarded by nesting: epolls that this one is in
+
+	readyMu     sync.Mutex
+	first, last *item // the ready list
+}
+
+// item is a file in an epoll.
+type item struct {
+	epoll *Epoll
+	key   itemKey
+	entry waiter.Entry
+	mask  waiter.EventMask // guarded by Epoll.mu; 0 after an EPOLLONESHOT event
+	flags uint32           // EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE; guarded by Epoll.mu
+	data  uint64           // guarded by Epoll.mu
+	again *item            // in Collect
+
+	// guarded by Epoll.readyMu
+	listed     bool
+	gone       bool
+	prev, next *item
+}
+
+const (
+	always    = waiter.EventErr | waiter.EventHUp
+	itemFlags = unix.EPOLLET&0xffffffff | unix.EPOLLONESHOT | unix.EPOLLEXCLUSIVE | unix.EPOLLWAKEUP
+	maskBits  = 0x27ff &^ 0x20 // the events of poll
+)
+
+// NewEpoll returns an epoll; flags is 0 or EPOLL_CLOEXEC.
+func NewEpoll(flags uint32) (*vfs.Description, error) {
+	if flags&^unix.EPOLL_CLOEXEC != 0 {
+		return nil, unix.EINVAL
+	}
+	return vfs.NewAnonymous(&Epoll{items: make(map[itemKey]*item)}, "[eventpoll]", unix.O_RDWR), nil
+}
+
+// EpollOf returns the epoll that d is: EINVAL if it is none.
+func EpollOf(d *vfs.Description) (*Epoll, error) {
+	if e, ok := d.File().(*Epoll); ok {
+		return e, nil
+	}
+	return nil, unix.EINVAL
+}
+
+// NotifyEvent implements waiter.EventListener: something happened to the file.
+func (i *item) NotifyEvent(waiter.EventMask) {
+	e := i.epoll
+	if e.list(i) {
+		e.queue.Notify(waiter.ReadableEvents)
+	}
+}
+
+// list puts i at the end of the ready list and says whether it may be of interest.
+func (e *Epoll) list(i *item) bool {
+	e.readyMu.Lock()
+	defer e.readyMu.Unlock()
+	if i.gone {
+		return false
+	}
+	if !i.listed {
+		i.listed = true
+		i.prev, i.next = e.last, nil
+		if e.last != nil {
+			e.last.next = i
+		} else {
+			e.first = i
+		}
+		e.last = i
+	}
+	return true
+}
+
+// unlist takes i out of the ready list. Precondition: readyMu is held.
+func (e *Epoll) unlist(i *item) {
+	if !i.listed {
+		return
+	}
+	if i.prev != nil {
+		i.prev.next = i.next
+	} else {
+		e.first = i.next
+	}
+	if i.next != nil {
+		i.next.prev = i.prev
+	} else {
+		e.last = i.prev
+	}
+	i.listed, i.prev, i.next = false, nil, nil
+}
+
+// pop takes the first item out of the ready list.
+func (e *Epoll) pop() *item {
+	e.readyMu.Lock()
+	defer e.readyMu.Unlock()
+	i := e.first
+	if i != nil {
+		e.unlist(i)
+	}
+	return i
+}
+
+// Add is EPOLL_CTL_ADD of the file d as descriptor fd: EEXIST, EPERM for what can't be waited for,
+// ELOOP, EINVAL.
+func (e *Epoll) Add(fd int32, d *vfs.Description, events uint32, data uint64) error {
+	if d.PathOnly() {
+		return unix.EBADF
+	}
+	inner, _ := d.File().(*Epoll)
+	if inner == e {
+		return unix.EINVAL
+	}
+	if mode, _, _ := d.Inode().Perm(); mode&unix.S_IFMT == unix.S_IFREG || mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.EPERM
+	}
+	if events&unix.EPOLLEXCLUSIVE != 0 {
+		const allowed = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLERR | unix.EPOLLHUP | unix.EPOLLWAKEUP | unix.EPOLLET&0xffffffff | unix.EPOLLEXCLUSIVE
+		if events&^allowed != 0 || inner != nil {
+			return unix.EINVAL
+		}
+	}
+	if inner != nil {
+		nesting.Lock()
+		defer nesting.Unlock()
+		if err := e.mayHold(inner); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := &item{epoll: e, key: itemKey{d, fd}}
+	if e.items[i.key] != nil {
+		return unix.EEXIST
+	}
+	i.set(events, data)
+	if err := d.EventRegister(&i.entry); err != nil {
+		return err
+	}
+	e.items[i.key] = i
+	d.AddCloseHook(e)
+	if inner != nil {
+		if inner.parents == nil {
+			inner.parents = make(map[*Epoll]int)
+		}
+		inner.parents[e]++
+	}
+	e.check(i)
+	return nil
+}
+
+// set notes what is wanted. Precondition: mu is held, the entry isn't registered.
+func (i *item) set(events uint32, data uint64) {
+	i.mask = waiter.EventMask(events&maskBits) | always
+	i.flags, i.data = events&itemFlags, data
+	i.entry.Init(i, i.mask)
+}
+
+// check lists i if its file is ready. Precondition: mu is held.
+func (e *Epoll) check(i *item) {
+	if i.key.file.Readiness(i.mask)&i.mask != 0 && e.list(i) {
+		e.queue.Notify(waiter.ReadableEvents)
+	}
+}
+
+// mayHold checks that inner can be put into e without a circle and not too deep.
+// Precondition: nesting is held.
+func (e *Epoll) mayHold(inner *Epoll) error {
+	var up, down func(x *Epoll, depth int) int
+	up = func(x *Epoll, depth int) int {
+		deepest := depth
+		for p := range x.parents {
+			if p == inner || depth > maxNesting {
+				return maxNesting + 1
+			}
+			deepest = max(deepest, up(p, depth+1))
+		}
+		return deepest
+	}
+	down = func(x *Epoll, depth int) int {
+		if depth > maxNesting {
+			return depth
+		}
+		x.mu.Lock()
+		var inside []*Epoll
+		for key := range x.items {
+			if y, ok := key.file.File().(*Epoll); ok {
+				inside = append(inside, y)
+			}
+		}
+		x.mu.Unlock()
+		deepest := depth
+		for _, y := range inside {
+			deepest = max(deepest, down(y, depth+1))
+		}
+		return deepest
+	}
+	if up(e, 1)+down(inner, 1) > maxNesting {
+		return unix.ELOOP
+	}
+	return nil
+}
+
+// Modify is EPOLL_CTL_MOD: ENOENT, EINVAL.
+func (e *Epoll) Modify(fd int32, d *vfs.Description, events uint32, data uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.items[itemKey{d, fd}]
+	if i == nil {
+		return unix.ENOENT
+	}
+	if events&unix.EPOLLEXCLUSIVE != 0 || i.flags&unix.EPOLLEXCLUSIVE != 0 {
+		return unix.EINVAL
+	}
+	d.EventUnregister(&i.entry)
+	e.readyMu.Lock()
+	e.unlist(i)
+	e.readyMu.Unlock()
+	i.set(events, data)
+	if err := d.EventRegister(&i.entry); err != nil {
+		return err
+	}
+	e.check(i)
+	return nil
+}
+
+// Delete is EPOLL_CTL_DEL: ENOENT.
+func (e *Epoll) Delete(fd int32, d *vfs.Description) error {
+	if inner, ok := d.File().(*Epoll); ok {
+		nesting.Lock()
+		defer nesting.Unlock()
+		defer inner.leave(e)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.items[itemKey{d, fd}]
+	if i == nil {
+		return unix.ENOENT
+	}
+	e.remove(i)
+	d.RemoveCloseHook(e)
+	return nil
+}
+
+// leave forgets one place of e in outer. Precondition: nesting is held.
+func (e *Epoll) leave(outer *Epoll) {
+	if e.parents[outer]--; e.parents[outer] <= 0 {
+		delete(e.parents, outer)
+	}
+}
+
+// remove takes i out. Precondition: mu is held.
+func (e *Epoll) remove(i *item) {
+	i.key.file.EventUnregister(&i.entry)
+	delete(e.items, i.key)
+	e.readyMu.Lock()
+	i.gone = true
+	e.unlist(i)
+	e.readyMu.Unlock()
+}
+
+// Closed forgets a file that was closed for good.
+func (e *Epoll) Closed(d *vfs.Description) {
+	if inner, ok := d.File().(*Epoll); ok {
+		nesting.Lock()
+		delete(inner.parents, e)
+		nesting.Unlock()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for key, i := range e.items {
+		if key.file == d {
+			e.remove(i)
+		}
+	}
+}
+
+// Collect fills out with what is ready and returns how many; 0: nothing, and the caller may wait for
+// the epoll's own readiness. Its cost goes with what is ready, not with what is in it.
+func (e *Epoll) Collect(out []Event) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	var again, end *item // level-triggered items that stay ready
+	for n < len(out) {
+		i := e.pop()
+		if i == nil {
+			break
+		}
+		if i.again != nil || i == end {
+			continue // reported by this very call, and listed again since
+		}
+		r := i.key.file.Readiness(i.mask) & i.mask
+		if r == 0 || i.mask == 0 {
+			continue
+		}
+		out[n] = Event{uint32(r), i.data}
+		n++
+		switch {
+		case i.flags&unix.EPOLLONESHOT != 0:
+			i.mask = 0
+		case i.flags&(unix.EPOLLET&0xffffffff) == 0:
+			// Back into the list, but not before this loop is over. An event may list it meanwhile.
+			if end == nil {
+				again = i
+			} else {
+				end.again = i
+			}
+			end = i
+		}
+	}
+	for i := again; i != nil; {
+		e.list(i)
+		i, i.again = i.again, nil
+	}
+	return n
+}
+
+// EventRegister has w told when something is ready.
+func (e *Epoll) EventRegister(w *waiter.Entry) error {
+	e.queue.EventRegister(w)
+	return nil
+}
+
+// EventUnregister undoes EventRegister.
+func (e *Epoll) EventUnregister(w *waiter.Entry) { e.queue.EventUnregister(w) }
+
+// Readiness says whether Collect would find something. Items that turn out not to be ready leave the
+// list.
+func (e *Epoll) Readiness(mask waiter.EventMask) waiter.EventMask {
+	if mask&waiter.ReadableEvents == 0 {
+		return 0
+	}
+	e.readyMu.Lock()
+	empty := e.first == nil
+	e.readyMu.Unlock()
+	if empty {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		i := e.pop()
+		if i == nil {
+			return 0
+		}
+		if i.mask != 0 && i.key.file.Readiness(i.mask)&i.mask != 0 {
+			e.list(i)
+			return mask & waiter.ReadableEvents
+		}
+	}
+}
+
+// Release forgets everything.
+func (e *Epoll) Release() {
+	e.mu.Lock()
+	var inside []*Epoll
+	var files []*vfs.Description
+	for key, i := range e.items {
+		if inner, ok := key.file.File().(*Epoll); ok {
+			inside = append(inside, inner)
+		}
+		files = append(files, key.file)
+		e.remove(i)
+	}
+	e.mu.Unlock()
+	for _, d := range files {
+		d.RemoveCloseHook(e)
+	}
+	nesting.Lock()
+	for _, inner := range inside {
+		delete(inner.parents, e)
+	}
+	nesting.Unlock()
+}
+
+// FdInfo is what /proc/PID/fdinfo shows.
+func (e *Epoll) FdInfo() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var b strings.Builder
+	for key, i := range e.items {
+		fmt.Fprintf(&b, "tfd: %8d events: %8x data: %16x\n", key.fd, uint32(i.mask)|i.flags, i.data)
+	}
+	return b.String()
+}
