@@ -77,8 +77,7 @@ type Description struct {
 	file  File
 	path  Path
 	inode Inode
-	name  string // of a file that is in no tree: "pipe:[7]"
-	mode  uint8  // what the open allows
+	mode  uint8 // what the open allows
 	flags atomic.Uint32
 	refs  atomic.Int64
 

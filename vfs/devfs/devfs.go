@@ -187,7 +187,7 @@ func Fill(source func([]byte), dst *mm.Buffer) (int, error) {
 	g := rand.NewChaCha8(seed)
 	total := 0
 	for dst.Len() > 0 {
-		p := piece[:min(len(piece), dst.Len()+7&^7)]
+		p := piece[:min(len(piece), (dst.Len()+7)&^7)]
 		for i := 0; i < len(p); i += 8 {
 			binary.LittleEndian.PutUint64(p[i:], g.Uint64())
 		}

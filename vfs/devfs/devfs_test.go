@@ -47,22 +47,22 @@ func TestDevices(t *testing.T) {
 		write   error
 	}{
 		{"null", 0, 0, nil},
-		{"zero", 1000, 0, nil},
-		{"full", 1000, 0, unix.ENOSPC},
-		{"urandom", 1000, 1, nil},
-		{"random", 1000, 1, nil},
+		{"zero", 1003, 0, nil},
+		{"full", 1003, 0, unix.ENOSPC},
+		{"urandom", 1003, 1, nil},
+		{"random", 1003, 1, nil},
 	} {
 		d, err := c.OpenFile(vfs.AtCWD, "/dev/"+test.name, unix.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := bytes.Repeat([]byte{0xaa}, 1000)
+		p := bytes.Repeat([]byte{0xaa}, 1003)
 		b := mm.KernelBuffer(p)
 		n, err := d.Read(c, &b)
 		if n != test.read || err != nil {
 			t.Errorf("%s: read %d, %v", test.name, n, err)
 		}
-		if n > 0 && test.content == 0 && !bytes.Equal(p, make([]byte, 1000)) {
+		if n > 0 && test.content == 0 && !bytes.Equal(p, make([]byte, 1003)) {
 			t.Errorf("%s: not zeros", test.name)
 		}
 		if n > 0 && test.content != 0 && bytes.Count(p, []byte{0xaa}) > 50 {

@@ -621,8 +621,6 @@ func (f *file) Allocate(c *vfs.Context, mode uint32, off, length int64) error {
 		}
 		frame, err := r.page(n, true)
 		if err != nil {
-			r.mu.Lock()
-			r.mu.Unlock()
 			return err
 		}
 		metal.Unref(frame)
