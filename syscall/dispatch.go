@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/arch/amd64"
 	"elver/kernel"
 )
 
@@ -28,6 +29,18 @@ func init() {
 		if r.handler != nil {
 			handlers[r.number] = r.handler
 		}
+	}
+}
+
+// AnswerAtEntry lets the system call entry answer the calls whose results kernel.Thread keeps ready.
+// They reach neither trace nor summary then.
+func AnswerAtEntry() {
+	for nr, answer := range map[int]int{
+		unix.SYS_GETPID: kernel.AnswerPID, unix.SYS_GETTID: kernel.AnswerTID, unix.SYS_GETPPID: kernel.AnswerPPID,
+		unix.SYS_GETUID: kernel.AnswerUID, unix.SYS_GETEUID: kernel.AnswerEUID,
+		unix.SYS_GETGID: kernel.AnswerGID, unix.SYS_GETEGID: kernel.AnswerEGID,
+	} {
+		amd64.AnswerAtEntry(nr, answer)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"elver/kernel"
 	"elver/vfs"
+	"elver/vfs/tmpfs"
 )
 
 // fcntl(2)
@@ -77,6 +78,19 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 	case unix.F_GETSIG:
 		_, _, signal := d.Owner()
 		return uint64(signal), nil
+	case unix.F_GET_SEALS, unix.F_ADD_SEALS:
+		s, ok := d.File().(tmpfs.Sealer)
+		if !ok {
+			return 0, unix.EINVAL
+		}
+		if command == unix.F_GET_SEALS {
+			seals, err := s.Seals()
+			return uint64(seals), err
+		}
+		if !d.Writable() {
+			return 0, unix.EPERM
+		}
+		return 0, s.AddSeals(uint32(arg))
 	case unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ:
 		p := vfs.PipeOf(d)
 		if p == nil {

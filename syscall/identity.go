@@ -26,6 +26,7 @@ func become(t *kernel.Thread, c *kernel.Credentials, err error) (uint64, error) 
 		return 0, err
 	}
 	t.SetCreds(c)
+	filesOf(t) // reads and writes go on with the new ones
 	return 0, nil
 }
 
@@ -89,15 +90,15 @@ func writeIDs(t *kernel.Thread, a *args, ids ...uint32) (uint64, error) {
 // setfsuid(2) returns the former id, whether it changes it or not.
 func sysSetfsuid(t *kernel.Thread, a *args) (uint64, error) {
 	old := t.Creds()
-	t.SetCreds(old.SetFSUID(a.uint(0)))
-	return uint64(old.FSUID), nil
+	_, err := become(t, old.SetFSUID(a.uint(0)), nil)
+	return uint64(old.FSUID), err
 }
 
 // setfsgid(2)
 func sysSetfsgid(t *kernel.Thread, a *args) (uint64, error) {
 	old := t.Creds()
-	t.SetCreds(old.SetFSGID(a.uint(0)))
-	return uint64(old.FSGID), nil
+	_, err := become(t, old.SetFSGID(a.uint(0)), nil)
+	return uint64(old.FSGID), err
 }
 
 // getgroups(2)

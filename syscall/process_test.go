@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
+	"elver/vfs/procfs"
 )
 
 const sigUSR1 = 10
@@ -45,7 +46,7 @@ func TestUname(t *testing.T) {
 	out := p.room(390)
 	p.want(0, unix.SYS_UNAME, out)
 	b := p.get(out, 390)
-	for i, want := range []string{"Linux", "elver", "6.12.0-elver", version, "x86_64", "(none)"} {
+	for i, want := range []string{"Linux", "elver", "6.12.0-elver", procfs.OSVersion, "x86_64", "(none)"} {
 		if got := cut(b[65*i : 65*i+65]); got != want {
 			t.Errorf("field %d: %q, want %q", i, got, want)
 		}

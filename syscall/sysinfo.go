@@ -7,14 +7,10 @@ import (
 
 	"elver/kernel"
 	"elver/runtime/metal"
+	"elver/vfs/procfs"
 )
 
-// What uname(2) says. The release is part of what users rely on.
-const (
-	release = "6.12.0-elver"
-	version = "#1 SMP PREEMPT_DYNAMIC Elver"
-	machine = "x86_64"
-)
+const machine = "x86_64"
 
 // names are the names of the machine, which sethostname and setdomainname change.
 var names struct {
@@ -48,7 +44,7 @@ func sysUname(t *kernel.Thread, a *args) (uint64, error) {
 	host, domain := names.host, names.domain
 	names.mu.Unlock()
 	var e encoder
-	for _, s := range [...]string{"Linux", host, release, version, machine, domain} {
+	for _, s := range [...]string{procfs.OSType, host, procfs.OSRelease, procfs.OSVersion, machine, domain} {
 		e.text(s, maxName+1)
 	}
 	return 0, copyOut(t, a.arg(0), e.b)

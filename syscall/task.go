@@ -46,6 +46,7 @@ type local struct {
 	bytes    [256]byte // a struct on its way to or from the program
 	attr     vfs.Attr
 	schedule scheduling
+	epoll    *epollRoom // made by the first epoll_wait
 }
 
 // localOf returns t's local.

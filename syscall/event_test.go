@@ -1,0 +1,89 @@
+package syscall
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestEpoll(t *testing.T) {
+	p := start(t)
+	ep := uint64(p.call(unix.SYS_EPOLL_CREATE1, unix.EPOLL_CLOEXEC))
+	p.want(unix.EINVAL, unix.SYS_EPOLL_CREATE1, 1)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_CREATE, 0)
+	efd := uint64(p.call(unix.SYS_EVENTFD2, 0, unix.EFD_NONBLOCK))
+	in := p.put([]byte{unix.EPOLLIN, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0})
+	p.want(0, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, efd, in)
+	p.want(unix.EEXIST, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, efd, in)
+	p.want(unix.EFAULT, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_MOD, efd, badAddress)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, ep, in)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_CTL, ep, 9, efd, in)
+	p.want(unix.EBADF, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, 99, in)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_CTL, efd, unix.EPOLL_CTL_ADD, ep, in)
+	file := uint64(p.call(unix.SYS_OPEN, p.text("/f"), unix.O_RDWR|unix.O_CREAT, 0o644))
+	p.want(unix.EPERM, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, file, in)
+	out := p.room(12 * 40)
+	p.want(0, unix.SYS_EPOLL_WAIT, ep, out, 10, 0)
+	p.want(0, unix.SYS_EPOLL_WAIT, ep, out, 10, 20)
+	p.want(8, unix.SYS_WRITE, efd, p.words(3), 8)
+	p.want(1, unix.SYS_EPOLL_WAIT, ep, out, 40, minus(1))
+	if b := p.get(out, 12); halfword(b, 0) != unix.EPOLLIN || word(b, 4) != 77 {
+		t.Errorf("event %x", b)
+	}
+	p.want(1, unix.SYS_EPOLL_PWAIT, ep, out, 1, 0, p.words(0), 8)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_PWAIT, ep, out, 1, 0, p.words(0), 7)
+	p.want(1, unix.SYS_EPOLL_PWAIT2, ep, out, 1, p.words(0, 0), 0, 0)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_WAIT, ep, out, 0, 0)
+	p.want(unix.EINVAL, unix.SYS_EPOLL_WAIT, efd, out, 1, 0)
+	p.want(8, unix.SYS_READ, efd, out, 8)
+	p.want(unix.EAGAIN, unix.SYS_READ, efd, out, 8)
+	p.want(0, unix.SYS_EPOLL_WAIT, ep, out, 10, 0)
+	p.want(0, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_DEL, efd, 0)
+	p.want(unix.ENOENT, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_DEL, efd, 0)
+	p.want(0, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, efd, in)
+	p.want(8, unix.SYS_WRITE, efd, p.words(1), 8)
+	if n := testing.AllocsPerRun(100, func() { p.call(unix.SYS_EPOLL_WAIT, ep, out, 10, 0) }); n != 0 {
+		t.Errorf("epoll_wait allocates %v times", n)
+	}
+}
+
+func TestTimerfdAndSignalfd(t *testing.T) {
+	p := start(t)
+	fd := uint64(p.call(unix.SYS_TIMERFD_CREATE, unix.CLOCK_MONOTONIC, 0))
+	out := p.room(128)
+	p.want(unix.EINVAL, unix.SYS_TIMERFD_CREATE, 99, 0)
+	p.want(0, unix.SYS_TIMERFD_SETTIME, fd, 0, p.words(0, 0, 0, 10e6), out)
+	begin := time.Now()
+	p.want(8, unix.SYS_READ, fd, out, 8)
+	if d := time.Since(begin); d < 9*time.Millisecond || word(p.get(out, 8), 0) != 1 {
+		t.Errorf("%d expirations after %v", word(p.get(out, 8), 0), d)
+	}
+	p.want(0, unix.SYS_TIMERFD_GETTIME, fd, out)
+	p.want(unix.EINVAL, unix.SYS_TIMERFD_SETTIME, fd, 8, p.words(0, 0, 0, 1), 0)
+	p.want(unix.EINVAL, unix.SYS_TIMERFD_SETTIME, fd, 0, p.words(0, 0, 0, 1e9), 0)
+
+	set := p.words(1 << (sigUSR1 - 1))
+	p.want(0, unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, set, 0, 8)
+	sfd := uint64(p.call(unix.SYS_SIGNALFD4, minus(1), set, 8, unix.SFD_NONBLOCK))
+	p.want(unix.EAGAIN, unix.SYS_READ, sfd, out, 128)
+	p.want(0, unix.SYS_KILL, 1, sigUSR1)
+	p.want(128, unix.SYS_READ, sfd, out, 128)
+	if n := halfword(p.get(out, 128), 0); n != sigUSR1 {
+		t.Errorf("ssi_signo %d", n)
+	}
+	p.want(int(sfd), unix.SYS_SIGNALFD4, sfd, set, 8, 0)
+	p.want(unix.EINVAL, unix.SYS_SIGNALFD4, fd, set, 8, 0)
+	p.want(unix.EINVAL, unix.SYS_SIGNALFD4, minus(1), set, 4, 0)
+}
+
+func TestMemfd(t *testing.T) {
+	p := start(t)
+	fd := uint64(p.call(unix.SYS_MEMFD_CREATE, p.text("hi"), unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING))
+	p.want(0, unix.SYS_FTRUNCATE, fd, 4096)
+	p.want(0, unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
+	p.want(unix.F_SEAL_SHRINK, unix.SYS_FCNTL, fd, unix.F_GET_SEALS)
+	p.want(unix.EPERM, unix.SYS_FTRUNCATE, fd, 0)
+	p.want(unix.EINVAL, unix.SYS_MEMFD_CREATE, p.text("hi"), 1<<20)
+	p.want(unix.EFAULT, unix.SYS_MEMFD_CREATE, badAddress, 0)
+}
