@@ -7,18 +7,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"elver/runtime/metal"
 )
 
-// The machine has one monotonic clock, Go's, and a wall clock that is a settable offset to it. Both
-// count nanoseconds in int64: 292 years.
+// The machine has one monotonic clock, which counts from boot, and a wall clock that is a settable
+// offset to it. Both count nanoseconds in int64: 292 years. The vDSO computes the same.
 
-var (
-	bootTime   = time.Now()
-	bootWallNS = bootTime.UnixNano()
+// wallOffsetNS is CLOCK_REALTIME less CLOCK_MONOTONIC.
+var wallOffsetNS atomic.Int64
 
-	// wallOffsetNS is what the program or the platform added to the wall clock since boot.
-	wallOffsetNS atomic.Int64
-)
+func init() { wallOffsetNS.Store(time.Now().UnixNano() - Monotonic()) }
 
 // clockSet tells who waits for an absolute time of the wall clock that the clock was set.
 var clockSet struct {
@@ -29,14 +28,24 @@ var clockSet struct {
 }
 
 // Monotonic returns CLOCK_MONOTONIC, in nanoseconds since boot.
-func Monotonic() int64 { return int64(time.Since(bootTime)) }
+func Monotonic() int64 { return metal.Nanotime() }
 
 // Realtime returns CLOCK_REALTIME, in nanoseconds since 1970.
-func Realtime() int64 { return bootWallNS + Monotonic() + wallOffsetNS.Load() }
+func Realtime() int64 { return Monotonic() + wallOffsetNS.Load() }
+
+// WallOffset returns CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds.
+func WallOffset() int64 { return wallOffsetNS.Load() }
+
+// OnSetRealtime, if not nil, is called when the wall clock was set, for those who tell the time
+// without the kernel. It is set before the first process starts.
+var OnSetRealtime func()
 
 // SetRealtime sets CLOCK_REALTIME and wakes who waits for an absolute time of it.
 func SetRealtime(ns int64) {
-	wallOffsetNS.Store(ns - bootWallNS - Monotonic())
+	wallOffsetNS.Store(ns - Monotonic())
+	if OnSetRealtime != nil {
+		OnSetRealtime()
+	}
 	clockSet.generation.Add(1)
 	clockSet.mu.Lock()
 	threads := make([]*Thread, 0, len(clockSet.waiters))

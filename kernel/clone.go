@@ -354,5 +354,6 @@ func (t *Thread) Exec(as *mm.AddressSpace, creds *Credentials, name string, e *E
 	as.Activate()
 	old.Release()
 	t.Ctx = amd64.NewContext() // not overwritten in place: the CPU may still hold the old one's state
+	t.answer()
 	return nil
 }

@@ -54,6 +54,7 @@ func (t *Thread) exit() {
 		t.alarm.Stop()
 	}
 	t.cpu.stop()
+	t.Ctx.Release()
 
 	p.mu.Lock()
 	p.dead.add(t.totals())
@@ -136,6 +137,7 @@ func (p *Process) end() {
 			continue
 		}
 		reaper.kids = append(reaper.kids, c)
+		c.answerParent()
 	}
 	orphans := p.kids
 	p.kids = nil

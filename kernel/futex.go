@@ -140,14 +140,12 @@ func unlockBuckets(a, b *futexBucket) {
 // peek reads a word of the program's without resolving a fault; ok false is one. It neither parks nor
 // panics. Precondition: addr is aligned and the program's, as mm's FutexKey checks.
 func peek(as *mm.AddressSpace, addr uint64) (v uint32, ok bool) {
-	as.Activate()
-	return amd64.LoadUser32(addr)
+	return amd64.LoadUser32From(as.Root(), addr)
 }
 
 // swap is peek for a compare-and-swap.
 func swap(as *mm.AddressSpace, addr uint64, old, new uint32) (prev uint32, ok bool) {
-	as.Activate()
-	return amd64.CompareAndSwapUser32(addr, old, new)
+	return amd64.CompareAndSwapUser32In(as.Root(), addr, old, new)
 }
 
 // bringIn resolves the write fault at a word of the program's.

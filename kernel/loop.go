@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +22,7 @@ func (t *Thread) Start() {
 func (t *Thread) run() {
 	defer t.k.running.Done()
 	debug.SetPanicOnFault(true)
+	t.answer()
 	t.cpu.start()
 	for !t.serve() {
 	}
@@ -45,10 +45,9 @@ func (t *Thread) serve() (gone bool) {
 			return true
 		}
 		c := t.Ctx // exec exchanges it
-		t.MM().Activate()
 		var event amd64.Event
 		if k.config.enter == nil {
-			event = c.Enter()
+			event = c.Enter(t.MM().Root())
 		} else {
 			event = k.config.enter(t)
 		}
@@ -94,7 +93,7 @@ func (t *Thread) preempt() {
 		t.setWork(workRseq)
 	}
 	t.Proc.checkCPUTimers()
-	runtime.Gosched()
+	metal.Tick()
 	t.cpu.start()
 }
 

@@ -92,7 +92,7 @@ func (t *Thread) MM() *mm.AddressSpace { return t.Proc.MM() }
 // Creds returns the thread's credentials, which the caller must not change.
 func (t *Thread) Creds() *Credentials { return t.creds.Load() }
 
-// SetCreds replaces the thread's credentials.
+// SetCreds replaces the thread's credentials. The thread itself calls it.
 func (t *Thread) SetCreds(c *Credentials) {
 	old := t.creds.Swap(c)
 	if old.RUID != c.RUID {
@@ -103,6 +103,7 @@ func (t *Thread) SetCreds(c *Credentials) {
 		t.Proc.dumpable.Store(suidDumpable)
 		t.parentDeath.Store(0)
 	}
+	t.answer()
 }
 
 // Comm returns the thread's name.

@@ -86,6 +86,21 @@ func dropAll(watches []watch) {
 			d.Decref()
 		}
 	}
+	clear(watches)
+}
+
+// fewFiles is up to how many files poll waits for without an allocation.
+const fewFiles = 8
+
+// pollRoom returns room for the structs of size bytes, and for the watches, of count files.
+func (l *local) pollRoom(count, size int) ([]byte, []watch) {
+	if count > fewFiles {
+		return make([]byte, size*count), make([]watch, count)
+	}
+	if l.watches == nil {
+		l.watches = new([fewFiles]watch)
+	}
+	return l.bytes[:size*count], l.watches[:count]
 }
 
 const pollInvalid = waiter.EventMask(unix.POLLNVAL)
@@ -159,17 +174,12 @@ func poll(t *kernel.Thread, addr uint64, count uint32, deadline kernel.Deadline)
 		return 0, unix.EINVAL
 	}
 	const size = 8 // struct pollfd
-	var few [8 * size]byte
-	var fewWatches [8]watch
-	raw, watches := few[:], fewWatches[:]
-	if count > 8 {
-		raw, watches = make([]byte, size*count), make([]watch, count)
-	}
-	raw, watches = raw[:size*count], watches[:count]
+	l := localOf(t)
+	raw, watches := l.pollRoom(int(count), size)
 	if err := copyIn(t, raw, addr); err != nil {
 		return 0, err
 	}
-	c := &localOf(t).files
+	c := &l.files
 	defer dropAll(watches)
 	for i := range watches {
 		w := &watches[i]

@@ -277,7 +277,7 @@ func TestNoAllocations(t *testing.T) {
 		{unix.SYS_READV, fd, iov, 1},
 		{unix.SYS_LSEEK, fd, 0, 0}, {unix.SYS_FSTAT, fd, buffer},
 		{unix.SYS_CLOCK_GETTIME, 1, buffer}, {unix.SYS_FUTEX, buffer, futexWake, 1},
-		{unix.SYS_RT_SIGPROCMASK, 0, 0, buffer, 8},
+		{unix.SYS_RT_SIGPROCMASK, 0, 0, buffer, 8}, {unix.SYS_POLL, p.words(unix.POLLIN<<32 | fd), 1, 0},
 		{unix.SYS_READ, 99, buffer, 1},
 	} {
 		if n := testing.AllocsPerRun(100, func() { p.call(c[0], c[1:]...) }); n != 0 {

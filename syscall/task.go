@@ -46,7 +46,8 @@ type local struct {
 	bytes    [256]byte // a struct on its way to or from the program
 	attr     vfs.Attr
 	schedule scheduling
-	epoll    *epollRoom // made by the first epoll_wait
+	epoll    *epollRoom       // made by the first epoll_wait
+	watches  *[fewFiles]watch // made by the first poll
 }
 
 // localOf returns t's local.

@@ -172,6 +172,7 @@ func (c *Context) SetGSBase(base uint64) {
 	c.reload()
 }
 
+//go:nosplit
 func (c *Context) image() []byte { return unsafe.Slice(c.extended, ExtendedStateSize()) }
 
 // ExtendedState returns the thread's x87, vector and other extended state as an XSAVE image in the

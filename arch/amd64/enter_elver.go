@@ -12,22 +12,33 @@ import (
 // in user mode. They move only when another thread gets there.
 var owner *Context
 
-// Enter runs the program with the registers of c, in the address space that is loaded, until it
-// comes back. The caller's goroutine keeps the CPU throughout.
-func (c *Context) Enter() Event {
-	metal.BeforeUser()
-	if owner != c {
-		c.own()
-	}
+// Enter runs the program with the registers of c, in the address space of the page table at root,
+// until it comes back. The caller's goroutine keeps the CPU throughout.
+func (c *Context) Enter(root uint64) Event {
 	if c.iret != 0 && !c.sanitise() {
 		c.Vector, c.ErrorCode = vectorGP, 0
 		return EventException
 	}
-	event := Event(enter(c))
+	event := c.enterIn(root)
 	if event == EventInterrupt {
 		metal.Note(c.Vector)
 	}
 	return event
+}
+
+// enterIn loads what belongs to the thread and enters. It is nosplit, and so is what it calls: a
+// function's prologue may reschedule, and another thread would load its own.
+//
+//go:nosplit
+func (c *Context) enterIn(root uint64) Event {
+	metal.BeforeUser()
+	if CurrentRoot() != root {
+		LoadRoot(root)
+	}
+	if owner != c {
+		c.own()
+	}
+	return Event(enter(c))
 }
 
 const vectorGP = 13
@@ -44,6 +55,8 @@ func (c *Context) sanitise() bool {
 }
 
 // own gives the CPU's extended state and segment bases to c.
+//
+//go:nosplit
 func (c *Context) own() {
 	if owner != nil {
 		owner.save()
@@ -67,6 +80,8 @@ func (c *Context) own() {
 var fxsaveArea [sizeLegacy + 16]byte
 
 // save stores the state that the CPU holds for c. XMM registers and MXCSR are in c already.
+//
+//go:nosplit
 func (c *Context) save() {
 	if features != 0 {
 		xsave(c.extended, features&^componentSSE)

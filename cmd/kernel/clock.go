@@ -5,6 +5,7 @@ package main
 import (
 	"time"
 
+	"elver/kernel"
 	"elver/kernel/klog"
 	"elver/platform/kvm"
 	"elver/runtime/metal"
@@ -20,10 +21,11 @@ func startClock(machine *kvm.Machine, v *vdso.VDSO) {
 		}
 	}
 	if now, err := machine.WallClock(); err == nil {
-		metal.SetWallClock(now.UnixNano())
+		kernel.SetRealtime(now.UnixNano())
 	} else {
 		klog.Warnf("the machine tells no date: the clock starts at 1970: %v", err)
 	}
+	kernel.OnSetRealtime = func() { publishClock(v) }
 	publishClock(v)
 	if !metal.RefineClock() {
 		go func() {
@@ -37,6 +39,6 @@ func startClock(machine *kvm.Machine, v *vdso.VDSO) {
 
 // publishClock has programs compute the time as the kernel does. No program runs meanwhile.
 func publishClock(v *vdso.VDSO) {
-	tsc, scale, ns, wall := metal.Clock()
-	v.Update(vdso.Params{TSC: tsc, Mult: scale, Shift: 32, MonotonicNS: uint64(ns), RealtimeOffsetNS: wall})
+	tsc, scale, ns := metal.Clock()
+	v.Update(vdso.Params{TSC: tsc, Mult: scale, Shift: 32, MonotonicNS: uint64(ns), RealtimeOffsetNS: kernel.WallOffset(), CPUs: 1})
 }

@@ -18,10 +18,12 @@ import (
 	"elver/elf"
 	"elver/kernel"
 	"elver/kernel/klog"
+	"elver/kernel/random"
 	"elver/platform/kvm"
 	"elver/runtime/metal"
 	"elver/syscall"
 	"elver/vdso"
+	"elver/vfs/tree"
 )
 
 func main() {
@@ -103,17 +105,19 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if params.Summary {
 		syscall.Count()
 	}
+	if !params.Strace && !params.Summary {
+		syscall.AnswerAtEntry()
+	}
 
 	k := kernel.New(kernel.Config{Syscall: syscall.Dispatch, Report: machine.LogWriter()})
 	terminal := newConsole(machine, k, params.Console)
-	root, err := newRoot(info, program, v, terminal.Console)
+	root, err := newRoot(info, program, tree.Config{
+		Kernel: k, Random: random.Fill, Console: terminal.Console, CommandLine: info.CommandLine,
+	})
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	if err := root.openConsole(); err != nil {
-		return elf.StatusFailed, err
-	}
-	thread, err := root.load(k, params, program)
+	thread, err := load(root, k, params, program, v)
 	if err != nil {
 		var refused *elf.Error
 		if errors.As(err, &refused) {

@@ -75,6 +75,9 @@ func (as *AddressSpace) Release() {
 	as.table.Destroy()
 }
 
+// Root returns the physical address of the top-level page table, for amd64.Context.Enter.
+func (as *AddressSpace) Root() uint64 { return as.table.Root() }
+
 // Activate loads the page table if it isn't loaded.
 func (as *AddressSpace) Activate() {
 	if root := as.table.Root(); amd64.CurrentRoot() != root {

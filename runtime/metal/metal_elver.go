@@ -79,12 +79,9 @@ func SetTSCFrequency(hz uint64)
 // the clock is as good as it gets, and otherwise wants to be called again 30 to 50 ms later.
 func RefineClock() bool
 
-// SetWallClock sets the wall clock, in nanoseconds since 1970.
-func SetWallClock(unixNS int64)
-
 // Clock returns how time is computed from the time stamp counter: nanoseconds since boot are
-// ns + (TSC-tsc)*scale>>32, and the time since 1970 is wall more.
-func Clock() (tsc, scale uint64, ns, wall int64)
+// ns + (TSC-tsc)*scale>>32.
+func Clock() (tsc, scale uint64, ns int64)
 
 // Tick is called after an interrupt of user mode: it readies the goroutines whose interrupts are
 // pending and lets the other goroutines run.

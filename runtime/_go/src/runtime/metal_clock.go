@@ -18,7 +18,6 @@ var metalClock = struct {
 	scale      uint64 // nanoseconds of a TSC tick, times 1<<32
 	tsc        uint64 // nanotime was ns when the counter was tsc
 	ns         int64
-	wall       int64  // what to add to nanotime for the time since 1970, in ns
 	frequency  uint64 // Hz
 	pitTSC     uint64 // when the running measurement began
 	pitCount   uint64
@@ -275,22 +274,19 @@ func metal_SetTSCFrequency(hz uint64) {
 //go:linkname metal_TSCFrequency elver/runtime/metal.TSCFrequency
 func metal_TSCFrequency() uint64 { return metalClock.frequency }
 
-//go:linkname metal_SetWallClock elver/runtime/metal.SetWallClock
-func metal_SetWallClock(unixNS int64) { metalClock.wall = unixNS - metalNanotime() }
-
 //go:linkname metal_Clock elver/runtime/metal.Clock
-func metal_Clock() (tsc, scale uint64, ns, wall int64) {
+func metal_Clock() (tsc, scale uint64, ns int64) {
 	c := &metalClock
-	return c.tsc, c.scale, c.ns, c.wall
+	return c.tsc, c.scale, c.ns
 }
 
-// metalNow serves time.now.
+// metalNow serves time.now. The kernel's own wall clock starts in 1970: the one that programs see is
+// the kernel package's.
 //
 //go:nosplit
 func metalNow() (sec int64, nsec int32, mono int64) {
 	mono = metalNanotime()
-	wall := mono + metalClock.wall
-	return wall / 1e9, int32(wall % 1e9), mono
+	return mono / 1e9, int32(mono % 1e9), mono
 }
 
 //go:linkname metal_Nanotime elver/runtime/metal.Nanotime
