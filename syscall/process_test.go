@@ -255,11 +255,6 @@ func TestMiscellany(t *testing.T) {
 	p.want(unix.EINVAL, unix.SYS_CLONE3, out, 8)
 	p.want(0, unix.SYS_UNSHARE, unix.CLONE_FILES|unix.CLONE_FS)
 	p.want(unix.EINVAL, unix.SYS_UNSHARE, unix.CLONE_NEWNS)
-	Random = func(b []byte) {
-		for i := range b {
-			b[i] = 7
-		}
-	}
 	p.want(1000, unix.SYS_GETRANDOM, p.room(1000), 1000, 0)
 	p.want(unix.EINVAL, unix.SYS_GETRANDOM, out, 8, 8)
 	p.want(unix.EFAULT, unix.SYS_GETRANDOM, badAddress, 8, 0)

@@ -5,11 +5,8 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/kernel/random"
 )
-
-// Random fills p with random bytes. Whoever wires the kernel together sets it before the first program
-// runs; it must never fail.
-var Random = func(p []byte) {}
 
 // getrandom(2): the source is always ready, so it never blocks.
 func sysGetrandom(t *kernel.Thread, a *args) (uint64, error) {
@@ -26,7 +23,7 @@ func sysGetrandom(t *kernel.Thread, a *args) (uint64, error) {
 	done := uint64(0)
 	for done < size {
 		piece := b[:min(size-done, uint64(len(b)))]
-		Random(piece)
+		random.Fill(piece)
 		n, err := t.MM().CopyOut(addr+done, piece)
 		done += uint64(n)
 		if err != nil {
