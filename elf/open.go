@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/vfs"
 )
@@ -30,7 +31,10 @@ func OpenAt(c *vfs.Context, dirfd int32, path string, flags int) (File, error) {
 	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
 		open |= unix.O_NOFOLLOW
 	}
-	d, err := c.OpenFile(dirfd, path, open, 0)
+	// A program needn't be readable by who may execute it.
+	reader := *c
+	reader.Creds = kernel.RootCredentials()
+	d, err := reader.OpenFile(dirfd, path, open, 0)
 	if err != nil {
 		return nil, err
 	}

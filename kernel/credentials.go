@@ -273,3 +273,32 @@ func (c *Credentials) fixCaps(old *Credentials) {
 		c.Effective = c.Permitted
 	}
 }
+
+// Exec returns the credentials that a program starts with which c executes: setuid and setgid are the
+// owner and group that its file gives it, or nil (execve(2); capabilities(7), "Transformation of
+// capabilities during execve()"). secure says that it must not trust its environment (AT_SECURE).
+func (c *Credentials) Exec(setuid, setgid *uint32) (n *Credentials, secure bool) {
+	n = c.Clone()
+	if setuid != nil {
+		n.EUID = *setuid
+	}
+	if setgid != nil {
+		n.EGID = *setgid
+	}
+	n.SUID, n.FSUID = n.EUID, n.EUID
+	n.SGID, n.FSGID = n.EGID, n.EGID
+	if n.EUID != c.EUID || n.EGID != c.EGID {
+		n.Ambient = 0
+	}
+	permitted, effective := n.Ambient, n.Ambient
+	if n.SecureBits&SecureNoRoot == 0 && (n.EUID == 0 || n.RUID == 0) {
+		permitted |= c.Inheritable | c.Bounding
+		if n.EUID == 0 {
+			effective = permitted
+		}
+	}
+	n.Permitted, n.Effective = permitted, effective
+	n.SecureBits &^= SecureKeepCaps
+	secure = n.EUID != n.RUID || n.EGID != n.RGID || n.RUID != 0 && n.Effective&^n.Ambient != 0
+	return n, secure
+}

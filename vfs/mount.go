@@ -299,3 +299,6 @@ func (m *Mount) statFlags() int64 {
 	}
 	return out
 }
+
+// NoSUID reports whether set-user-ID and set-group-ID bits have no effect on the mount.
+func (m *Mount) NoSUID() bool { return m != nil && m.has(unix.MS_NOSUID) }

@@ -226,3 +226,9 @@ func (c *Context) FloatExceptions(simd bool) uint32 {
 	control, status := binary.LittleEndian.Uint16(image), binary.LittleEndian.Uint16(image[offsetFSW:])
 	return uint32(status &^ control & floatExceptions)
 }
+
+// MaxSignalFrame returns the most that a signal frame takes of a stack, in bytes, alignment included:
+// AT_MINSIGSTKSZ.
+func MaxSignalFrame() int {
+	return SignalFrameSize + ExtendedStateSize() + sizeMagic2 + redZone + alignExtended + 16
+}

@@ -96,6 +96,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		return elf.StatusFailed, fmt.Errorf("the vDSO: %w", err)
 	}
 	startClock(machine, v)
+	syscall.VDSO = v
 	if n := machine.CPUCount(); n > 1 {
 		klog.Infof("the machine has %d CPUs; one is used", n)
 	}
@@ -117,7 +118,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	thread, err := load(root, k, params, program, v)
+	thread, err := start(root, k, params, program)
 	if err != nil {
 		var refused *elf.Error
 		if errors.As(err, &refused) {

@@ -7,16 +7,11 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
-	"elver/arch/amd64"
 	"elver/boot"
-	"elver/elf"
 	"elver/kernel"
 	"elver/kernel/mm"
-	"elver/kernel/random"
 	"elver/runtime/metal"
-	"elver/vdso"
+	"elver/syscall"
 	"elver/vfs"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tree"
@@ -52,47 +47,28 @@ func newRoot(info *boot.Info, program string, config tree.Config) (*vfs.Context,
 
 func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Start, 8))) }
 
-// load loads the program that params name into a first process.
-func load(c *vfs.Context, k *kernel.Kernel, params *boot.Params, program string, v *vdso.VDSO) (*kernel.Thread, error) {
+// start makes the first process and has it execute the program that params name.
+func start(c *vfs.Context, k *kernel.Kernel, params *boot.Params, program string) (*kernel.Thread, error) {
 	argv := params.Argv
 	if len(argv) == 0 {
 		argv = []string{program}
 	}
 	path := "/" + program
-	file, err := elf.Open(c, path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	space, err := mm.New(nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: there is not enough memory: pass a larger -m", path)
 	}
-	limits := kernel.DefaultLimits(metal.Frames().Total / 8)
-	image, err := elf.Load(elf.Params{
-		Space: space, File: file, Path: path,
-		Open:       func(path string) (elf.File, error) { return elf.Open(c, path) },
-		Args:       argv,
-		Env:        params.Environment(),
-		StackLimit: limits.Soft(unix.RLIMIT_STACK),
-		Random:     random.Uint64,
-		HWCap:      amd64.HWCap(), HWCap2: amd64.HWCap2(),
-		SignalFrame: uint64(amd64.ExtendedStateSize()) + 2048,
-		VDSO:        v.Map,
-	})
+	t, err := k.NewFirst(space, c.Files, kernel.DefaultLimits(metal.Frames().Total/8), program)
 	if err != nil {
 		return nil, err
 	}
-	t, err := k.NewFirst(space, c.Files, limits, program)
-	if err != nil {
+	if params.Dir != "" && params.Dir != "/" {
+		if err := c.Chdir(params.Dir); err != nil {
+			return nil, fmt.Errorf("env.vars sets PWD=%s, which is no directory to start in: %w", params.Dir, err)
+		}
+	}
+	if err := syscall.Execute(t, path, argv, params.Environment()); err != nil {
 		return nil, err
 	}
-	t.Proc.SetExecutable(&kernel.Executable{
-		Path: path, File: elf.Description(file),
-		ArgStart: image.ArgStart, ArgEnd: image.ArgEnd, EnvStart: image.EnvStart, EnvEnd: image.EnvEnd,
-		AuxvStart: image.AuxvStart, AuxvEnd: image.AuxvEnd,
-		CodeStart: image.CodeStart, CodeEnd: image.CodeEnd, DataStart: image.DataStart, DataEnd: image.DataEnd,
-		StackStart: image.StackStart,
-	})
-	t.Ctx.RIP, t.Ctx.RSP = image.Entry, image.StackPointer
 	return t, nil
 }
