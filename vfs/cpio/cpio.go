@@ -113,7 +113,7 @@ func (a *archive) refuse(at uint64, sentence string, args ...any) error {
 	if a.format != nil {
 		where = fmt.Sprintf("at offset %d of what the %s data at offset %d holds", at, a.format.name, a.start)
 	}
-	return fmt.Errorf("%s %s", where, fmt.Sprintf(sentence, args...))
+	return fmt.Errorf("%s: %s", where, fmt.Sprintf(sentence, args...))
 }
 
 // short returns the error for an archive that ends inside of what; err is the source's.
@@ -181,7 +181,7 @@ func (u *unpacker) archives(a *archive) error {
 // compressed unpacks the compressed part of the initrd a that comes next.
 func (u *unpacker) compressed(a *archive, f *format) error {
 	if f.open == nil {
-		return a.refuse(a.at, "is %s, which Elver doesn't take: %s", f.name, f.instead)
+		return a.refuse(a.at, "%s, which Elver doesn't take: %s", f.name, f.instead)
 	}
 	in := &input{memory: a.all, at: int(a.at)}
 	inner := &archive{format: f, start: a.at}

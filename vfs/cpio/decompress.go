@@ -25,6 +25,7 @@ type format struct {
 	// end, having taken overrun bytes too many.
 	end     error
 	overrun int
+	endless bool // the data may end with the memory
 
 	instead string // if not supported: what to do
 }
@@ -34,13 +35,13 @@ const recompress = "compress it with gzip, zstd, lz4 or bzip2, or not at all"
 var formats = [...]format{
 	{name: "gzip", magic: "\x1f\x8b", open: openGzip, heap: 64 << 10},
 	{name: "zstd", magic: "\x28\xb5\x2f\xfd", open: openZstd, heap: 1 << 20, end: zstd.ErrMagicMismatch, overrun: 4},
-	{name: "lz4", magic: lz4Legacy, open: openLZ4Legacy, heap: 24 << 20},
+	{name: "lz4", magic: lz4Legacy, open: openLZ4Legacy, heap: 24 << 20, endless: true},
 	{name: "lz4", magic: "\x04\x22\x4d\x18", open: openLZ4, heap: 12 << 20},
 	// The decompressor looks for another stream behind the first.
 	{name: "bzip2", magic: "BZh", open: openBzip2, heap: 5 << 20, end: bzip2.StructuralError("bad magic value in continuation file"), overrun: 2},
-	{name: "xz", magic: "\xfd7zXZ\x00", instead: recompress},
-	{name: "lzma", magic: "\x5d\x00\x00", instead: recompress},
-	{name: "lzop", magic: "\x89LZO", instead: recompress},
+	{name: "xz data", magic: "\xfd7zXZ\x00", instead: recompress},
+	{name: "lzma data", magic: "\x5d\x00\x00", instead: recompress},
+	{name: "lzop data", magic: "\x89LZO", instead: recompress},
 	{name: "a cpio archive of the old binary format", magic: "\xc7\x71", instead: "make it with cpio -H newc"},
 	{name: "a cpio archive of the old binary format", magic: "\x71\xc7", instead: "make it with cpio -H newc"},
 }
@@ -112,6 +113,7 @@ type input struct {
 	memory []byte
 	at     int
 	nuls   int
+	ended  bool // something was wanted behind the end
 }
 
 // Read reads.
@@ -126,6 +128,7 @@ func (in *input) Read(p []byte) (int, error) {
 	}
 	in.at += n
 	if n == 0 && len(p) > 0 {
+		in.ended = true
 		return 0, io.EOF
 	}
 	return n, nil
@@ -173,11 +176,11 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	n, err := s.r.Read(p)
 	if err != nil {
-		if s.format.end != nil && err == s.format.end {
+		switch {
+		case s.format.end != nil && err == s.format.end:
 			s.in.at -= s.format.overrun
 			err = io.EOF
-		} else if err == io.EOF && s.format.end != nil {
-			// It always ends with the other error.
+		case err == io.EOF && (s.format.end != nil || s.in.ended && !s.format.endless):
 			err = io.ErrUnexpectedEOF
 		}
 		s.err = err

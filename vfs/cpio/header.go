@@ -32,13 +32,13 @@ var fieldNames = [13]string{
 // align returns n rounded up to the multiple of 4 at which the next part of a record begins.
 func align(n uint64) uint64 { return (n + 3) &^ 3 }
 
-// header reads the header and name that come next. offset is where the header began.
+// header reads the header and name that come next.
 func (a *archive) header() (h header, name string, err error) {
 	offset := a.at
 	p, err := a.Peek(headerSize)
 	switch {
 	case len(p) >= 6 && string(p[:6]) == magicOld:
-		return h, "", a.refuse(offset, "is a cpio archive of the old character format: make it with cpio -H newc")
+		return h, "", a.refuse(offset, "a cpio archive of the old character format, which Elver doesn't take: make it with cpio -H newc")
 	case len(p) >= 6 && string(p[:6]) != magicNewc && string(p[:6]) != magicCRC:
 		return h, "", a.refuse(offset, "a cpio header (%s or %s) is wanted, and %q is there", magicNewc, magicCRC, p[:6])
 	case len(p) < headerSize:

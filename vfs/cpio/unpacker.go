@@ -111,8 +111,8 @@ func (a *archive) skip(h header, data uint64, name string) error {
 	if err := a.discard(int(end - a.at)); err != nil {
 		return a.short(err, fmt.Sprintf("%q", shorten(name)))
 	}
-	// The last one needs no padding.
-	p, _ := a.Peek(int(align(end) - end))
+	// Headers are aligned within their archive. The last one needs no padding.
+	p, _ := a.Peek(int(align(uint64(h.size)) - uint64(h.size)))
 	return a.discard(len(p))
 }
 
