@@ -27,6 +27,9 @@ func (t *Thread) deliver() {
 	if t.rseq.addr != 0 {
 		t.abortRseq() // before the frame saves RIP (rseq(2))
 	}
+	if t.k.config.Signaled != nil {
+		t.k.config.Signaled(t, &info)
+	}
 	t.enterHandler(info, action)
 }
 
@@ -63,6 +66,9 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 		default:
 			first := p.beginExitLocked(Killed(sig))
 			p.mu.Unlock()
+			if t.k.config.Signaled != nil {
+				t.k.config.Signaled(t, &s.info)
+			}
 			if first {
 				t.reportDeath(s.info)
 			}

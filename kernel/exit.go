@@ -57,6 +57,15 @@ func (t *Thread) exit() {
 	t.Ctx.Release()
 
 	p.mu.Lock()
+	status := t.exitStatus
+	if p.exiting {
+		status = p.status
+	}
+	if k.config.Exited != nil {
+		p.mu.Unlock()
+		k.config.Exited(t, status)
+		p.mu.Lock()
+	}
 	p.dead.add(t.totals())
 	p.threads = slices.DeleteFunc(p.threads, func(o *Thread) bool { return o == t })
 	last := len(p.threads) == 0

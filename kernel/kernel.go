@@ -60,6 +60,10 @@ type Config struct {
 	// Syscall serves the system call in t.Ctx on t's goroutine and ends it by t.Return, t.Fail or
 	// t.Sigreturn.
 	Syscall func(t *Thread)
+	// Signaled, if not nil, hears of a signal that t takes: a handler's, or one that kills it. Exited
+	// hears of the end of t, with the status of its process if that ends as a whole.
+	Signaled func(t *Thread, info *Siginfo)
+	Exited   func(t *Thread, status ExitStatus)
 	// Report takes the report of a program that dies by a fatal signal; nil: the log does.
 	Report io.Writer
 	// MaxTasks limits how many threads there may be at once; 0: what memory allows.

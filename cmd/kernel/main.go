@@ -110,7 +110,9 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		syscall.AnswerAtEntry()
 	}
 
-	k := kernel.New(kernel.Config{Syscall: syscall.Dispatch, Report: machine.LogWriter()})
+	k := kernel.New(kernel.Config{
+		Syscall: syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit, Report: machine.LogWriter(),
+	})
 	terminal := newConsole(machine, k, params.Console)
 	root, err := newRoot(info, program, tree.Config{
 		Kernel: k, Random: random.Fill, Console: terminal.Console, CommandLine: info.CommandLine,
