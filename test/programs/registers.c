@@ -2,8 +2,13 @@
 // x87, MXCSR, XMM, YMM, ZMM and mask registers where the CPU has them, FS and GS
 // base, flags. RSP too: it holds a non-canonical value meanwhile.
 #include "check.h"
-#include <asm/prctl.h>
 #include <cpuid.h>
+
+// Of asm/prctl.h, which musl's compiler wrapper doesn't find.
+#define ARCH_SET_GS 0x1001
+#define ARCH_SET_FS 0x1002
+#define ARCH_GET_FS 0x1003
+#define ARCH_GET_GS 0x1004
 
 // In the order rax rbx rcx rdx rsi rdi rbp rsp r8..r15.
 uint64_t gpr_in[16], gpr_out[16], saved_sp, mask_in[8], mask_out[8];
