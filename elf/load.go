@@ -94,7 +94,7 @@ func (p *Params) load(im *Image, args []string) error {
 func because(err error, name string) error {
 	var e *Error
 	errors.As(err, &e)
-	return &Error{e.Errno, e.Status, name + ": cannot be started by its interpreter: " + e.sentence}
+	return &Error{e.Errno, e.Status, name + ": cannot be started by its interpreter: " + e.Sentence}
 }
 
 // place maps the program, its interpreter and the vDSO, and makes the stack.

@@ -19,10 +19,10 @@ const (
 type Error struct {
 	Errno    unix.Errno // what execve(2) returns
 	Status   int        // what the machine ends with when this was its program
-	sentence string
+	Sentence string
 }
 
-func (e *Error) Error() string { return e.sentence }
+func (e *Error) Error() string { return e.Sentence }
 
 func (e *Error) Unwrap() error { return e.Errno }
 

@@ -70,13 +70,7 @@ func limitHeap() {
 // run runs the program and returns the machine's exit status: the program's, or one that goes with
 // the error.
 func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, err error) {
-	program := ""
-	if len(info.Modules) > 0 && isELF(info.Modules[0]) {
-		program = info.InitrdName
-		if program == "" {
-			program = "init"
-		}
-	}
+	program := programName(info)
 	params, err := boot.ParseCommandLine(info.CommandLine, program)
 	if err != nil {
 		return elf.StatusFailed, err
