@@ -24,6 +24,7 @@ type AddressSpace struct {
 	limits Limits
 
 	closing []*backing // to be closed after mu
+	atEnd   []func()   // of AtEnd
 
 	mmapBase      uint64
 	brkStart, brk uint64
@@ -70,9 +71,21 @@ func (as *AddressSpace) Release() {
 		return
 	}
 	as.lock()
-	defer as.unlock()
 	as.unmap(0, UserEnd)
 	as.table.Destroy()
+	atEnd := as.atEnd
+	as.unlock()
+	for _, f := range atEnd {
+		f()
+	}
+}
+
+// AtEnd has f called when the last user has released the address space: for what lives as long as it
+// does, such as the contexts of asynchronous I/O.
+func (as *AddressSpace) AtEnd(f func()) {
+	as.lock()
+	defer as.unlock()
+	as.atEnd = append(as.atEnd, f)
 }
 
 // Root returns the physical address of the top-level page table, for amd64.Context.Enter.

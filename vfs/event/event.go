@@ -94,6 +94,9 @@ func (f *counter) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) {
 	return len(f.word), nil
 }
 
+// Signaler is an open file that counts what the kernel tells it: an eventfd.
+type Signaler interface{ Signal(n uint64) }
+
 // Signal adds n, for the kernel's own use (AIO): it saturates.
 func (f *counter) Signal(n uint64) {
 	f.mu.Lock()
