@@ -266,8 +266,13 @@ func metalInitTables() {
 
 //go:nosplit
 func metalMapImage(start, end, bits uintptr) {
+	at := uintptr(0)
 	for va := start; va < end; va += metalPage {
-		metalSetEntry(metalTable(va, 0), (va-metalKernel)|bits)
+		if va == start || va&(metalHuge-1) == 0 {
+			at = metalTable(va, 0)
+		}
+		metalSetEntry(at, (va-metalKernel)|bits)
+		at += 8
 	}
 }
 
@@ -318,8 +323,9 @@ func metalMapStack(slot, size uintptr) uintptr {
 
 // The environment that the Go runtime starts in. The kernel's code runs with interrupts off, so
 // no goroutine can be preempted where it stands; memory that is given back is zero when it comes
-// again; ERMS off keeps memmove from REP, which counts an instruction a byte.
-const metalEnvironment = "GODEBUG=asyncpreemptoff=1,madvdontneed=1,cpu.erms=off\x00"
+// again; ERMS off keeps memmove from REP, which counts an instruction a byte; SSE 4.2 off keeps
+// hash/crc32 from spending a million instructions on tables as a package that imports it starts.
+const metalEnvironment = "GODEBUG=asyncpreemptoff=1,madvdontneed=1,cpu.erms=off,cpu.sse42=off\x00"
 
 // metalEntryStack makes the first thread's stack (it must have more than the 64 KiB that rt0_go
 // takes for g0) with argc, argv, envp and the auxiliary vector as rt0_go finds them on Linux.

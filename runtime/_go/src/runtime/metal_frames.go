@@ -153,12 +153,30 @@ func metalDonate(start, end uintptr) {
 			*metalFrameAt(n*metalFramesPerBlock + i) = metalFrameInfo{refs: 1, owner: metalOwnerKernel}
 		}
 	}
-	for pa := start; pa < end; pa += metalPage {
-		if metalKept(pa, pa+metalPage) == 0 {
+	for pa := start; pa < end; {
+		if kept := metalKept(pa, pa+metalPage); kept != 0 {
+			pa = kept
+			continue
+		}
+		for next := min(metalNextKept(pa), end); pa < next; pa += metalPage {
 			metalPush(n, pa/metalPage)
 			f.total++
 		}
 	}
+}
+
+// metalNextKept returns where the first kept range above pa starts.
+//
+//go:nosplit
+func metalNextKept(pa uintptr) uintptr {
+	b := &metalBootInfo
+	next := ^uintptr(0)
+	for i := 0; i < b.keepCount; i++ {
+		if k := (*metalRange)(add(unsafe.Pointer(&b.keep), uintptr(i)*unsafe.Sizeof(metalRange{}))); k.start >= pa {
+			next = min(next, k.start)
+		}
+	}
+	return next
 }
 
 // metalAllocFrame returns a frame for owner with one reference, or 0. Its contents are undefined.
