@@ -325,7 +325,7 @@ func metalMapStack(slot, size uintptr) uintptr {
 // no goroutine can be preempted where it stands; memory that is given back is zero when it comes
 // again; ERMS off keeps memmove from REP, which counts an instruction a byte; SSE 4.2 off keeps
 // hash/crc32 from spending a million instructions on tables as a package that imports it starts.
-const metalEnvironment = "GODEBUG=asyncpreemptoff=1,madvdontneed=1,cpu.erms=off,cpu.sse42=off\x00"
+const metalEnvironment = "GODEBUG=adaptivestackstart=0,asyncpreemptoff=1,madvdontneed=1,cpu.erms=off,cpu.sse42=off\x00"
 
 // metalEntryStack makes the first thread's stack (it must have more than the 64 KiB that rt0_go
 // takes for g0) with argc, argv, envp and the auxiliary vector as rt0_go finds them on Linux.

@@ -114,8 +114,13 @@ func metal_Note(vector uint64) { metalNote(uintptr(vector)) }
 // metalStart runs as the runtime's first goroutine starts: the scheduler polls from now on, even
 // when no goroutine waits for a timer (else it would find the machine deadlocked).
 //
+// A goroutine starts with a stack on which most system calls can be served: growing it later costs more
+// than everything else in the life of a short thread. adaptivestackstart=0 keeps the collector from
+// choosing another size.
+//
 //go:linkname metalStart elver/runtime/metal.start
 func metalStart() {
+	startingStackSize = 8192
 	netpollGenericInit()
 	netpollAdjustWaiters(1)
 }
