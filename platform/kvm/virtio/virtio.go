@@ -208,8 +208,8 @@ func (d *Device) reset() error {
 	return nil
 }
 
-// Stop resets the device; all its requests fail with ErrBroken.
-func (d *Device) Stop() { d.fail("its driver stopped it") }
+// Stop resets the device; all its requests fail with an error that says why and wraps ErrBroken.
+func (d *Device) Stop(why string) { d.fail(why) }
 
 // fail resets the device because of what it did. What it was asked fails with ErrBroken and the reason.
 func (d *Device) fail(why string) {
