@@ -2,6 +2,7 @@ package syscall
 
 import (
 	"encoding/binary"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +43,7 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 	case unix.F_SETFL:
 		return 0, d.SetFlags(c, uint32(arg))
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
-		return lockFile(t, d, command, arg)
+		return lockFile(t, c, number, d, command, arg)
 	case unix.F_SETOWN:
 		kind, id := int32(ownerPID), int32(arg)
 		if id < 0 {
@@ -105,54 +106,113 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 	return 0, unix.EINVAL
 }
 
-// lockFile checks what the lock calls of fcntl(2) do, and grants every lock: locks of one process never
-// exclude each other, and there is no second one to hold any.
-func lockFile(t *kernel.Thread, d *vfs.Description, command int32, addr uint64) (uint64, error) {
+// lockFile is what the lock calls of fcntl(2) do.
+func lockFile(t *kernel.Thread, c *vfs.Context, number int32, d *vfs.Description, command int32, addr uint64) (uint64, error) {
 	b := localOf(t).bytes[:32] // struct flock
 	if err := copyIn(t, b, addr); err != nil {
 		return 0, err
 	}
-	kind, whence, start, length := binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]), int64(word(b, 8)), int64(word(b, 16))
-	if whence > unix.SEEK_END || whence == unix.SEEK_SET && (start < 0 || length < 0 && start+length < 0) {
-		return 0, unix.EINVAL
-	}
-	switch command {
-	case unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
-		if halfword(b, 24) != 0 { // l_pid
-			return 0, unix.EINVAL
-		}
-	}
-	switch command {
-	case unix.F_GETLK, unix.F_OFD_GETLK:
-		if kind != unix.F_RDLCK && kind != unix.F_WRLCK {
-			return 0, unix.EINVAL
-		}
-		binary.LittleEndian.PutUint16(b, unix.F_UNLCK)
-		return 0, copyOut(t, addr, b)
-	}
+	kind := vfs.LockType(binary.LittleEndian.Uint16(b))
+	ofd := command == unix.F_OFD_GETLK || command == unix.F_OFD_SETLK || command == unix.F_OFD_SETLKW
+	get := command == unix.F_GETLK || command == unix.F_OFD_GETLK
 	switch kind {
-	case unix.F_RDLCK:
-		if !d.Readable() {
-			return 0, unix.EBADF
+	case vfs.LockRead, vfs.LockWrite:
+	case vfs.Unlock:
+		if get && !ofd {
+			return 0, unix.EINVAL
 		}
-	case unix.F_WRLCK:
-		if !d.Writable() {
-			return 0, unix.EBADF
-		}
-	case unix.F_UNLCK:
 	default:
 		return 0, unix.EINVAL
+	}
+	r, err := lockRange(d, b)
+	if err != nil {
+		return 0, err
+	}
+	if ofd && halfword(b, 24) != 0 { // l_pid
+		return 0, unix.EINVAL
+	}
+	if get {
+		found, ok := vfs.RecordLock{}, false
+		if kind != vfs.Unlock {
+			found, ok = d.GetLock(c, ofd, kind, r)
+		}
+		if !ok {
+			binary.LittleEndian.PutUint16(b, unix.F_UNLCK)
+			return 0, copyOut(t, addr, b)
+		}
+		length := uint64(0) // to the end, wherever that is
+		if found.End != math.MaxInt64 {
+			length = uint64(found.End - found.Start + 1)
+		}
+		binary.LittleEndian.PutUint16(b, uint16(found.Type))
+		binary.LittleEndian.PutUint16(b[2:], unix.SEEK_SET)
+		binary.LittleEndian.PutUint64(b[8:], uint64(found.Start))
+		binary.LittleEndian.PutUint64(b[16:], length)
+		binary.LittleEndian.PutUint32(b[24:], uint32(found.PID))
+		return 0, copyOut(t, addr, b)
+	}
+	if kind == vfs.LockRead && !d.Readable() || kind == vfs.LockWrite && !d.Writable() {
+		return 0, unix.EBADF
+	}
+	wait := command == unix.F_SETLKW || command == unix.F_OFD_SETLKW
+	if err := d.SetLock(c, ofd, kind, r, wait); err != nil {
+		return 0, err
+	}
+	if kind != vfs.Unlock && !c.Files.Table().Is(number, d) {
+		// Another thread closed the descriptor meanwhile, and found no lock to drop.
+		d.SetLock(c, ofd, vfs.Unlock, r, false)
+		return 0, unix.EBADF
 	}
 	return 0, nil
 }
 
-// flock(2): every lock is granted, as in lockFile.
-func sysFlock(t *kernel.Thread, a *args) (uint64, error) {
-	return withFile(t, a.int(0), func(c *vfs.Context, d *vfs.Description) (uint64, error) {
-		switch a.int(1) &^ unix.LOCK_NB {
-		case unix.LOCK_SH, unix.LOCK_EX, unix.LOCK_UN:
-			return 0, nil
+// lockRange returns the bytes that a struct flock names.
+func lockRange(d *vfs.Description, b []byte) (vfs.LockRange, error) {
+	start, length, base := int64(word(b, 8)), int64(word(b, 16)), int64(0)
+	switch binary.LittleEndian.Uint16(b[2:]) {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		base = d.Offset()
+	case unix.SEEK_END:
+		var attr vfs.Attr
+		if err := d.Stat(&attr); err != nil {
+			return vfs.LockRange{}, err
 		}
+		base = attr.Size
+	default:
+		return vfs.LockRange{}, unix.EINVAL
+	}
+	if start > math.MaxInt64-base {
+		return vfs.LockRange{}, unix.EOVERFLOW
+	}
+	start += base
+	if start < 0 {
+		return vfs.LockRange{}, unix.EINVAL
+	}
+	switch {
+	case length > 0:
+		if length-1 > math.MaxInt64-start {
+			return vfs.LockRange{}, unix.EOVERFLOW
+		}
+		return vfs.LockRange{Start: start, End: start + length - 1}, nil
+	case length < 0:
+		if start+length < 0 {
+			return vfs.LockRange{}, unix.EINVAL
+		}
+		return vfs.LockRange{Start: start + length, End: start - 1}, nil
+	}
+	return vfs.LockRange{Start: start, End: math.MaxInt64}, nil
+}
+
+// flock(2)
+func sysFlock(t *kernel.Thread, a *args) (uint64, error) {
+	operation := int(a.int(1)) &^ unix.LOCK_NB
+	switch operation {
+	case unix.LOCK_SH, unix.LOCK_EX, unix.LOCK_UN:
+	default:
 		return 0, unix.EINVAL
+	}
+	return withFile(t, a.int(0), func(c *vfs.Context, d *vfs.Description) (uint64, error) {
+		return 0, d.Flock(c, operation, a.int(1)&unix.LOCK_NB == 0)
 	})
 }

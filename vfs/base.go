@@ -26,6 +26,8 @@ type BaseInode struct {
 	uid  atomic.Uint32
 	gid  atomic.Uint32
 
+	locks atomic.Pointer[FileLocks] // nil until somebody locks the file
+
 	attrMu              sync.Mutex
 	nlink               uint32
 	rdev                uint64

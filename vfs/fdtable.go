@@ -155,7 +155,7 @@ func (t *FDTable) InstallAt(d *Description, fd int, limit uint64, cloexec bool) 
 	old := t.at(fd).files[fd%chunkFDs].Swap(d)
 	t.mu.Unlock()
 	if old != nil {
-		old.Decref()
+		old.leaveTable(t)
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func (t *FDTable) Close(fd int32) error {
 	if d == nil {
 		return unix.EBADF
 	}
-	d.Decref()
+	d.leaveTable(t)
 	return nil
 }
 
@@ -214,10 +214,17 @@ func (t *FDTable) CloseRange(first, last uint32, onlyCloexec bool) {
 		}
 		t.mu.Unlock()
 		for _, d := range gone {
-			d.Decref()
+			d.leaveTable(t)
 		}
 		fd = end + 1
 	}
+}
+
+// Is says whether fd stands for d.
+func (t *FDTable) Is(fd int32, d *Description) bool {
+	chunks := *t.chunks.Load()
+	i := uint32(fd) / chunkFDs
+	return i < uint32(len(chunks)) && chunks[i] != nil && chunks[i].files[uint32(fd)%chunkFDs].Load() == d
 }
 
 // Cloexec returns whether fd has FD_CLOEXEC.
@@ -313,7 +320,7 @@ func (t *FDTable) closeOnExec() {
 	}
 	t.mu.Unlock()
 	for _, d := range gone {
-		d.Decref()
+		d.leaveTable(t)
 	}
 }
 

@@ -210,6 +210,7 @@ func (d *Description) release() {
 	for _, h := range hooks {
 		h.Closed(d)
 	}
+	d.dropLocks()
 	d.file.Release()
 	if d.path.Dentry != nil {
 		d.path.Dentry.unpin()

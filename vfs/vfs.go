@@ -15,6 +15,7 @@
 //	      directory.mu
 //	        FileDescription.posMu
 //	          a file system's own locks
+//	waitGraph.mu and FileLocks.mu are leaves
 package vfs
 
 import (
