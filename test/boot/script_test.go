@@ -34,7 +34,7 @@ func TestScriptOptions(t *testing.T) {
 		{"dry-run-never-nographic", []string{"-DW"}, 0, `-display none`, `^$`},
 		{"dry-run-gdb", []string{"-DWP", "-g", "1234"}, 0, `-S -gdb|-gdb tcp:127\.0\.0\.1:1234|-S`, `^$`},
 		{"dry-run-trace", []string{"-DW", "-T", "/tmp/x.log"}, 0, `-D /tmp/x\.log`, `^$`},
-		{"dry-run-extra", []string{"-DW", "--", "-cpu", "qemu64"}, 0, `-cpu qemu64 $`, `^$`},
+		{"dry-run-extra", []string{"-DW", "--", "-cpu", "qemu64"}, 0, `-cpu qemu64 \n$`, `^$`},
 		{"dry-run-kvm", []string{"-D", "--accel", "kvm"}, 0, `-accel kvm -cpu host `, `^$`},
 		{"share", []string{"-e", "/tmp"}, 125, `^$`, `9p`},
 		{"network", []string{"-n"}, 125, `^$`, `network`},
@@ -109,38 +109,49 @@ func TestScriptPaths(t *testing.T) {
 	}
 }
 
-// TestScriptEndsBeforeStdin: the program ends while its input goes on.
-func TestScriptEndsBeforeStdin(t *testing.T) {
-	t.Parallel()
+// started runs a command in a process group of its own and kills all of it when
+// it isn't done in time. It takes a place among the VMs until the test ends.
+func started(t *testing.T, words ...string) (cmd *exec.Cmd, in io.WriteCloser, out *bufio.Reader) {
+	t.Helper()
 	vms <- struct{}{}
-	defer func() { <-vms }()
-	cmd := exec.Command(script, "-W", "-k", kernelImage, "-i", build(t, staticPIE, "status"), "-a", "exit 5")
-	in, err := cmd.StdinPipe() // never closed, never written
+	cmd = exec.Command(words[0], words[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(40*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	t.Cleanup(func() {
+		timer.Stop()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-vms
+	})
+	return cmd, in, bufio.NewReader(pipe)
+}
+
+// TestScriptEndsBeforeStdin: the program ends while its input goes on.
+func TestScriptEndsBeforeStdin(t *testing.T) {
+	t.Parallel()
+	// The input is never closed and never written.
+	cmd, in, out := started(t, script, "-W", "-k", kernelImage, "-i", build(t, staticPIE, "status"), "-a", "exit 5")
 	defer in.Close()
-	timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	if out, _ := cmd.Output(); string(out) != "before exit\n" || cmd.ProcessState.ExitCode() != 5 {
-		t.Errorf("status %d, output %q", cmd.ProcessState.ExitCode(), out)
+	all, _ := io.ReadAll(out)
+	if cmd.Wait(); string(all) != "before exit\n" || cmd.ProcessState.ExitCode() != 5 {
+		t.Errorf("status %d, output %q", cmd.ProcessState.ExitCode(), all)
 	}
 }
 
 // TestScriptConversation: a partner on pipes sees each line at once.
 func TestScriptConversation(t *testing.T) {
 	t.Parallel()
-	vms <- struct{}{}
-	defer func() { <-vms }()
-	cmd := exec.Command(script, "-W", "-k", kernelImage, "-i", build(t, staticPIE, "echo"))
-	in, _ := cmd.StdinPipe()
-	out, _ := cmd.StdoutPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(40*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	lines := bufio.NewReader(out)
+	cmd, in, lines := started(t, script, "-W", "-k", kernelImage, "-i", build(t, staticPIE, "echo"))
 	for i := range 20 {
 		want := fmt.Sprintf("line %d\n", i)
 		io.WriteString(in, want)
@@ -186,7 +197,8 @@ func TestScriptStreams(t *testing.T) {
 			errFile.WriteString("kept: ")
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, errFile
-			timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			timer := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 			cmd.Run()
 			timer.Stop()
 			errFile.Close()
@@ -204,18 +216,9 @@ func TestPowerButton(t *testing.T) {
 	for _, machine := range []string{"x86pc", "x86q35", "microvm"} {
 		t.Run(machine, func(t *testing.T) {
 			t.Parallel()
-			vms <- struct{}{}
-			defer func() { <-vms }()
-			cmd := exec.Command(script, "-W", "-k", kernelImage, "-t", machine, "-i", build(t, staticPIE, "echo"))
-			in, _ := cmd.StdinPipe()
-			out, _ := cmd.StdoutPipe()
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			timer := time.AfterFunc(40*time.Second, func() { cmd.Process.Kill() })
-			defer timer.Stop()
+			cmd, in, out := started(t, script, "-W", "-k", kernelImage, "-t", machine, "-i", build(t, staticPIE, "echo"))
 			io.WriteString(in, "up\n")
-			if got, err := bufio.NewReader(out).ReadString('\n'); got != "up\n" {
+			if got, err := out.ReadString('\n'); got != "up\n" {
 				t.Fatalf("got %q, %v", got, err)
 			}
 			start := time.Now()
