@@ -248,6 +248,8 @@ func (t *Thread) forkProcess(a *CloneArgs) (*Process, error) {
 	q := t.k.newProcess(as, attach, limits, actions)
 	q.exitSignal = a.ExitSignal
 	q.dumpable.Store(p.dumpable.Load())
+	q.oomScoreAdj.Store(p.oomScoreAdj.Load())
+	q.oomScoreMin.Store(p.oomScoreMin.Load())
 	q.exe.Store(p.exe.Load())
 	return q, nil
 }

@@ -1,6 +1,8 @@
 package kernel
 
-// What prctl(2) keeps for a thread or process, where no other file has it.
+import "golang.org/x/sys/unix"
+
+// What prctl(2) and /proc keep for a thread or process, where no other file has it.
 
 // Values of PR_SET_DUMPABLE.
 const (
@@ -54,4 +56,22 @@ func (t *Thread) SetTimerSlack(ns uint64) {
 		ns = defaultTimerSlackNS
 	}
 	t.timerSlackNS.Store(ns)
+}
+
+// OOMScoreAdj returns what /proc/PID/oom_score_adj shows. It has no effect: when memory is gone, the process
+// that asks for more dies.
+func (p *Process) OOMScoreAdj() int32 { return p.oomScoreAdj.Load() }
+
+// SetOOMScoreAdj sets it on behalf of t: EACCES for less than a privileged process set last, unless t is
+// privileged itself.
+func (p *Process) SetOOMScoreAdj(t *Thread, v int32) error {
+	privileged := t.Creds().HasCap(unix.CAP_SYS_RESOURCE)
+	if v < p.oomScoreMin.Load() && !privileged {
+		return unix.EACCES
+	}
+	if privileged {
+		p.oomScoreMin.Store(v)
+	}
+	p.oomScoreAdj.Store(v)
+	return nil
 }

@@ -264,7 +264,9 @@ type Process struct {
 	// signal arrives, for signalfd; ExitEvents with EventIn when the process ends, for pidfd.
 	ChildEvents, SignalEvents, ExitEvents waiter.Queue
 
-	dumpable atomic.Int32
+	dumpable    atomic.Int32
+	oomScoreAdj atomic.Int32
+	oomScoreMin atomic.Int32 // the least that it may be set to without privilege
 
 	timersMu sync.Mutex
 	itimers  [3]*Timer        // guarded by timersMu: of setitimer

@@ -87,9 +87,9 @@ func init() {
 		{"maps", false, content(maps)},
 		{"mountinfo", false, content(mountInfo)},
 		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
-		{"oom_adj", false, setting("0\n")},
+		{"oom_adj", false, oomAdj},
 		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
-		{"oom_score_adj", false, setting("0\n")},
+		{"oom_score_adj", false, oomScoreAdj},
 		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "00000000\n" })},
 		{"root", false, directory((*vfs.Files).Root)},
 		{"smaps", false, content(smaps)},
@@ -165,19 +165,51 @@ func content(make func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) stri
 	}
 }
 
-// setting is a file that accepts what is written to it and does nothing about it.
-func setting(value string) maker {
+// integer is a file that shows a number and takes one.
+func integer(get func(p *kernel.Process) int, set func(c *vfs.Context, p *kernel.Process, v int) error) maker {
 	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
-		n := f.newText(ino, 0o644, func(*vfs.Context) ([]byte, error) { return []byte(value), nil })
-		n.write = func(_ *vfs.Context, v string) error {
-			if _, err := strconv.Atoi(strings.TrimSpace(v)); err != nil {
+		n := f.newText(ino, 0o644, func(*vfs.Context) ([]byte, error) { return fmt.Appendln(nil, get(p)), nil })
+		n.write = func(c *vfs.Context, text string) error {
+			v, err := strconv.Atoi(strings.TrimSpace(text))
+			if err != nil {
 				return unix.EINVAL
 			}
-			return nil
+			return set(c, p, v)
 		}
 		return n
 	}
 }
+
+// Bounds of the two scales of a process's badness when memory is short (proc_pid_oom_score_adj(5)).
+const (
+	oomScoreMin, oomScoreMax               = -1000, 1000
+	oomDisable, oomAdjustMin, oomAdjustMax = -17, -16, 15
+)
+
+func setOOMScore(c *vfs.Context, p *kernel.Process, v int) error {
+	if v < oomScoreMin || v > oomScoreMax {
+		return unix.EINVAL
+	}
+	return p.SetOOMScoreAdj(c.Thread, int32(v))
+}
+
+var oomScoreAdj = integer(func(p *kernel.Process) int { return int(p.OOMScoreAdj()) }, setOOMScore)
+
+// oomAdj is the same number on the scale of older kernels.
+var oomAdj = integer(func(p *kernel.Process) int {
+	if v := int(p.OOMScoreAdj()); v != oomScoreMax {
+		return v * -oomDisable / oomScoreMax
+	}
+	return oomAdjustMax
+}, func(c *vfs.Context, p *kernel.Process, v int) error {
+	switch {
+	case v != oomDisable && (v < oomAdjustMin || v > oomAdjustMax):
+		return unix.EINVAL
+	case v == oomAdjustMax:
+		return setOOMScore(c, p, oomScoreMax)
+	}
+	return setOOMScore(c, p, v*oomScoreMax/-oomDisable)
+})
 
 // maxMemory bounds what one read of cmdline, environ or auxv makes.
 const maxMemory = 128 << 10

@@ -199,6 +199,25 @@ func TestFiles(t *testing.T) {
 	if err := write("/proc/sys/kernel/hostname", "box\n"); err != nil || read(t, c, "/proc/sys/kernel/hostname") != "box\n" {
 		t.Errorf("hostname: %v", err)
 	}
+	for _, w := range []struct {
+		file, value string
+		err         error
+		score, adj  string // thereafter
+	}{
+		{"oom_score_adj", "-1000", nil, "-1000", "-17"},
+		{"oom_score_adj", "1000\n", nil, "1000", "15"},
+		{"oom_score_adj", "1001", unix.EINVAL, "1000", "15"},
+		{"oom_adj", "-17", nil, "-1000", "-17"},
+		{"oom_adj", "-18", unix.EINVAL, "-1000", "-17"},
+		{"oom_adj", "15", nil, "1000", "15"},
+		{"oom_score_adj", "x", unix.EINVAL, "1000", "15"},
+	} {
+		err := write("/proc/self/"+w.file, w.value)
+		score, adj := read(t, c, "/proc/self/oom_score_adj"), read(t, c, "/proc/self/oom_adj")
+		if err != w.err || score != w.score+"\n" || adj != w.adj+"\n" {
+			t.Errorf("%s to %s: %v, then score %q and adj %q; want %v, %q, %q", w.value, w.file, err, score, adj, w.err, w.score, w.adj)
+		}
+	}
 	if err := write("/proc/version", "x"); err == nil {
 		t.Error("version was written")
 	}
