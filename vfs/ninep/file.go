@@ -64,7 +64,7 @@ func (r *file) unhold() {
 func (r *file) dropOpenIfUnused() {
 	r.openMu.Lock()
 	defer r.openMu.Unlock()
-	if r.held() {
+	if r.held() || r.fs.justCreated(r) {
 		return
 	}
 	for _, fid := range []*uint32{&r.read, &r.write} {

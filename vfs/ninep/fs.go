@@ -311,5 +311,21 @@ func (f *FS) putCreated(r *file) {
 	}
 }
 
+// justCreated says whether r waits for the open that follows its creation.
+func (f *FS) justCreated(r *file) bool {
+	f.createdMu.Lock()
+	defer f.createdMu.Unlock()
+	return f.created == r
+}
+
+// opened ends that wait.
+func (f *FS) opened(r *file) {
+	f.createdMu.Lock()
+	if f.created == r {
+		f.created = nil
+	}
+	f.createdMu.Unlock()
+}
+
 // monotonic returns the time by which freshness is measured, in nanoseconds.
 func monotonic() int64 { return kernel.Monotonic() }

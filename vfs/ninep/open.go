@@ -39,7 +39,9 @@ func (r *file) open(_ *vfs.Context, p vfs.Path, flags uint32) (vfs.File, error) 
 	if err := r.refresh(); err != nil {
 		return nil, err
 	}
-	if err := r.ensureOpen(flags); err != nil {
+	err := r.ensureOpen(flags)
+	r.fs.opened(r) // the core holds it by now
+	if err != nil {
 		return nil, err
 	}
 	return &openFile{r: r, path: p, flags: flags}, nil

@@ -66,7 +66,6 @@ type qid struct {
 // encoder builds a message.
 type encoder struct{ b []byte }
 
-func (e *encoder) u8(v uint8)   { e.b = append(e.b, v) }
 func (e *encoder) u16(v uint16) { e.b = le.AppendUint16(e.b, v) }
 func (e *encoder) u32(v uint32) { e.b = le.AppendUint32(e.b, v) }
 func (e *encoder) u64(v uint64) { e.b = le.AppendUint64(e.b, v) }
