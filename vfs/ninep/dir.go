@@ -406,8 +406,11 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 	for fruitless := 0; fruitless < 64; fruitless++ {
 		if len(entries) == 0 {
 			var err error
-			if entries, err = d.i.fs.c.readdir(d.fid, offset, d.reply); err != nil || len(entries) == 0 {
+			if entries, err = d.i.fs.c.readdir(d.fid, offset, d.reply); err != nil {
 				return err
+			}
+			if len(entries) == 0 {
+				return d.points(index, off, add)
 			}
 			if offset, err = lastOffset(entries); err != nil {
 				return err
@@ -419,7 +422,7 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 			q := e.qid()
 			e.u64()
 			kind, n := e.u8(), e.str()
-			if n != "." && n != ".." && n != "" && len(n) <= 255 {
+			if n != "." && n != ".." && n != "" && len(n) <= 255 && !(d.i.root && d.i.fs.has(n)) {
 				if index++; index > off {
 					if !add(n, q.path, uint32(kind)<<12, index) {
 						d.rest, d.restAt = entries, index-1
@@ -435,6 +438,21 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 		}
 	}
 	return unix.EIO // a server that never comes to an end
+}
+
+// points lists the mount points of the root, behind the index entries that the server has.
+func (d *dirFile) points(index, off int64, add func(name string, ino uint64, mode uint32, next int64) bool) error {
+	for d.i.root {
+		p, ok := d.i.fs.after(max(off, index) - index)
+		if !ok {
+			break
+		}
+		off = max(off, index) + 1
+		if !add(p.name, p.ino, unix.S_IFDIR, off) {
+			break
+		}
+	}
+	return nil
 }
 
 // lastOffset checks a batch of entries and returns where the server continues behind it.

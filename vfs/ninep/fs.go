@@ -105,6 +105,8 @@ type FS struct {
 
 	createdMu sync.Mutex
 	created   *file // the last file that was made, with its open fid
+
+	mountPoints
 }
 
 // New mounts the share that t leads to.
@@ -171,7 +173,7 @@ func (f *FS) Caching() vfs.Caching { return vfs.Cached }
 
 // Statfs fills s.
 func (f *FS) Statfs(s *vfs.StatFS) error {
-	root := f.root.Inode().(inodeHolder).node()
+	root := f.root.Inode().(*inode)
 	fid, err := root.acquire()
 	if err != nil {
 		return err

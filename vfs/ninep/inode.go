@@ -46,11 +46,6 @@ type name struct {
 	name string
 }
 
-// inodeHolder is every inode of this package.
-type inodeHolder interface{ node() *inode }
-
-func (i *inode) node() *inode { return i }
-
 // newInode makes an inode of what the server said.
 func (f *FS) newInode(a attributes) *inode {
 	i := &inode{fs: f, fid: noFid}

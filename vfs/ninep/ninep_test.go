@@ -612,3 +612,33 @@ func TestDyingServer(t *testing.T) {
 	m.want("open", func() error { _, err := m.OpenFile(vfs.AtCWD, "/g", unix.O_RDONLY, 0); return err }(), unix.EIO)
 	d.Decref()
 }
+
+func TestMountPoints(t *testing.T) {
+	m := mount(t)
+	m.hostWrite("b", "")
+	m.ok("mkdir", os.Mkdir(m.host("proc"), 0o755))
+	for _, n := range []string{"dev", "proc", "tmp"} {
+		m.ok(n, m.fs.AddMountPoint(n))
+	}
+	m.want("mkdir", m.Mkdir(vfs.AtCWD, "/dev", 0o755), unix.EEXIST)
+	d := m.open("/", unix.O_RDONLY|unix.O_DIRECTORY)
+	defer d.Decref()
+	var names []string
+	for range 10 {
+		first := true
+		m.ok("readdir", d.ReadDir(m.Context, func(e vfs.Dirent) bool {
+			if !first {
+				return false
+			}
+			first = false
+			names = append(names, e.Name)
+			return true
+		}))
+	}
+	if got := strings.Join(names, " "); got != ". .. b proc dev tmp" {
+		t.Errorf("the root lists %s", got)
+	}
+	if list, _ := os.ReadDir(m.dir); len(list) != 2 {
+		t.Errorf("the host has %v", list)
+	}
+}

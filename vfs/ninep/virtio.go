@@ -324,3 +324,16 @@ func (s *Shares) Sync() {
 		fs.Sync()
 	}
 }
+
+// Fids returns how many fids the servers of all mounted shares have for us.
+func (s *Shares) Fids() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, share := range s.all {
+		if share.fs != nil {
+			n += share.fs.Fids()
+		}
+	}
+	return n
+}
