@@ -1,0 +1,272 @@
+// Bench prints what things cost on Elver, in guest instructions: QEMU runs with
+// -icount shift=0, under which RDTSC counts them, the same on every run and
+// whatever the machine is doing.
+//
+//	make bench
+//	make bench BENCH_LINUX=bzImage    beside Linux in the same VM
+//
+// Each thing is measured in a VM of its own, so that one that fails leaves the
+// others alone.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"elver/test/tinyelf"
+)
+
+const kernel = "build/elver.kernel"
+
+// A row of the table. Limit is what the design asks for, 0 if it doesn't say.
+var rows = []struct {
+	key, what string
+	limit     int
+}{
+	{"entry", "kernel's entry to the program's first instruction", 3_000_000},
+	{"null", "null system call (getppid), loop included", 115},
+	{"no-call", "system call that isn't there (no short way)", 0},
+	{"clock", "clock_gettime", 0},
+	{"write-null", "write 4 KiB to /dev/null", 0},
+	{"read-zero", "read 4 KiB from /dev/zero", 0},
+	{"file", "write and read 4 KiB of a file", 0},
+	{"touch", "first touch of an anonymous page", 3000},
+	{"map", "mmap and munmap a page", 0},
+	{"pipe", "pipe round trip, two threads", 4000},
+	{"futex", "futex round trip, two threads", 0},
+	{"thread", "thread create and join", 25_000},
+	{"signal", "signal to self and return", 0},
+	{"eventfd", "eventfd write, epoll_wait, read", 0},
+	{"epoll-1000", "epoll_wait, one ready of 1000", 0},
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	dir, err := os.MkdirTemp("", "elver-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "bench")
+	cc := exec.Command("gcc", "-O2", "-static-pie", "-pthread", "-o", program, "test/programs/bench.c")
+	cc.Stderr = os.Stderr
+	if err := cc.Run(); err != nil {
+		return fmt.Errorf("compiling test/programs/bench.c: %w", err)
+	}
+	linux := map[string]int{}
+	if image := os.Getenv("BENCH_LINUX"); image != "" {
+		if linux, err = onLinux(dir, image, program); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%-52s %12s %12s %12s\n", "instructions", "Elver", "wanted", "Linux")
+	missed := 0
+	for _, row := range rows {
+		var cost int
+		if row.key == "entry" {
+			cost, err = entry(dir)
+		} else {
+			cost, err = onElver(program, row.key)
+		}
+		mark := ""
+		if err == nil && row.limit != 0 && cost > row.limit {
+			mark = " above"
+			missed++
+		}
+		fmt.Printf("%-52s %12s %12s %12s%s\n", row.what, number(cost), number(row.limit), number(linux[row.key]), mark)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", row.key, err)
+			missed++
+		}
+	}
+	image, err := os.Stat(kernel)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-52s %12s\n", "image, bytes", number(int(image.Size())))
+	if missed > 0 {
+		fmt.Printf("%d of %d not as wanted\n", missed, len(rows))
+	}
+	return nil
+}
+
+// number groups digits by thousands; 0 is a dash.
+func number(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// boot runs a VM that counts instructions and returns what it wrote to its
+// serial line.
+func boot(timeout time.Duration, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
+		"-accel", "tcg", "-cpu", "max", "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-m", "256", "-nodefaults", "-display", "none",
+		"-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return out, fmt.Errorf("no end within %v; output: %q", timeout, out)
+	}
+	// isa-debug-exit makes the status odd, so it says nothing by itself.
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return out, err
+	}
+	if stderr.Len() > 0 {
+		return out, errors.New(stderr.String())
+	}
+	return out, nil
+}
+
+var line = regexp.MustCompile(`bench (\S+) (\d+)`)
+
+func onElver(program, key string) (int, error) {
+	out, err := boot(2*time.Minute, "-kernel", kernel, "-initrd", program, "-append", key)
+	if err != nil {
+		return 0, err
+	}
+	m := line.FindSubmatch(out)
+	if m == nil || string(m[1]) != key {
+		return 0, fmt.Errorf("the program failed: %q", out)
+	}
+	return strconv.Atoi(string(m[2]))
+}
+
+// entry measures from the image's first instruction to the program's first.
+// The firmware's share is found with a copy of the image whose entry reads the
+// counter and ends: firmware and loader take the same steps for it, and with
+// -icount exactly as many.
+func entry(dir string) (int, error) {
+	image, err := os.ReadFile(kernel)
+	if err != nil {
+		return 0, err
+	}
+	at := bytes.Index(image[:min(8192, len(image))], []byte{0x02, 0xb0, 0xad, 0x1b})
+	if at < 0 {
+		return 0, errors.New("the image has no multiboot header")
+	}
+	le := binary.LittleEndian
+	field := func(n int) uint32 { return le.Uint32(image[at+4*n:]) }
+	headerAddr, loadAddr, entryAddr := field(3), field(4), field(7)
+	offset := at - int(headerAddr-loadAddr) + int(entryAddr-loadAddr)
+	// In 32-bit mode: rdtsc, eight bytes to port 0xe9, then out 0xf4.
+	probe := []byte{
+		0x0f, 0x31, // rdtsc
+		0xb9, 4, 0, 0, 0, // mov ecx, 4
+		0xe6, 0xe9, 0xc1, 0xe8, 8, 0xe2, 0xf9, // 1: out 0xe9, al; shr eax, 8; loop 1b
+		0x89, 0xd0, // mov eax, edx
+		0xb9, 4, 0, 0, 0,
+		0xe6, 0xe9, 0xc1, 0xe8, 8, 0xe2, 0xf9,
+		0xe6, 0xf4, // out 0xf4, al
+		0xeb, 0xfe,
+	}
+	if offset < 0 || offset+len(probe) > len(image) {
+		return 0, errors.New("the image's entry lies outside of the file")
+	}
+	copy(image[offset:], probe)
+	probing := filepath.Join(dir, "probe.kernel")
+	if err := os.WriteFile(probing, image, 0o666); err != nil {
+		return 0, err
+	}
+	// rdtsc; both halves onto the stack; write(1, stack, 8); exit_group(0).
+	program := filepath.Join(dir, "first")
+	code := []byte{
+		0x0f, 0x31, // rdtsc
+		0x48, 0xc1, 0xe2, 32, // shl rdx, 32
+		0x48, 0x09, 0xd0, // or rax, rdx
+		0x50,                               // push rax
+		0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0, // mov eax, write; mov edi, 1
+		0x48, 0x89, 0xe6, // mov rsi, rsp
+		0xba, 8, 0, 0, 0, 0x0f, 0x05, // mov edx, 8; syscall
+		0xb8, 231, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, // exit_group(0)
+	}
+	if err := os.WriteFile(program, tinyelf.Program(code), 0o755); err != nil {
+		return 0, err
+	}
+	port := filepath.Join(dir, "port")
+	devices := []string{"-chardev", "file,id=port,path=" + port, "-device", "isa-debugcon,iobase=0xe9,chardev=port", "-initrd", program}
+	if out, err := boot(time.Minute, append(devices, "-kernel", probing)...); err != nil {
+		return 0, fmt.Errorf("probing the firmware: %w (%q)", err, out)
+	}
+	begin, err := os.ReadFile(port)
+	if err != nil || len(begin) != 8 {
+		return 0, fmt.Errorf("probing the firmware: %d bytes came, %v", len(begin), err)
+	}
+	end, err := boot(time.Minute, append(devices, "-kernel", kernel)...)
+	if err != nil || len(end) != 8 {
+		return 0, fmt.Errorf("the program wrote %q, %v", end, err)
+	}
+	return int(le.Uint64(end) - le.Uint64(begin)), nil
+}
+
+// onLinux boots a Linux image with the program as its init.
+func onLinux(dir, image, program string) (map[string]int, error) {
+	data, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	initrd := filepath.Join(dir, "initramfs")
+	if err := os.WriteFile(initrd, initramfs(data), 0o666); err != nil {
+		return nil, err
+	}
+	out, err := boot(20*time.Minute, "-kernel", image, "-initrd", initrd,
+		"-append", "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable")
+	if err != nil {
+		return nil, fmt.Errorf("booting %s: %w", image, err)
+	}
+	costs := map[string]int{}
+	for _, m := range line.FindAllSubmatch(out, -1) {
+		costs[string(m[1])], _ = strconv.Atoi(string(m[2]))
+	}
+	if len(costs) == 0 {
+		return nil, fmt.Errorf("%s printed no figures: %q", image, out)
+	}
+	return costs, nil
+}
+
+// initramfs is a newc archive with /dev/console and /init.
+func initramfs(init []byte) []byte {
+	var b bytes.Buffer
+	pad := func() {
+		for b.Len()%4 != 0 {
+			b.WriteByte(0)
+		}
+	}
+	add := func(ino, mode, major, minor int, name string, data []byte) {
+		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+			ino, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0)
+		b.WriteString(name + "\x00")
+		pad()
+		b.Write(data)
+		pad()
+	}
+	add(1, 0o40755, 0, 0, "dev", nil)
+	add(2, 0o20600, 5, 1, "dev/console", nil)
+	add(3, 0o100755, 0, 0, "init", init)
+	add(0, 0, 0, 0, "TRAILER!!!", nil)
+	return b.Bytes()
+}

@@ -1,0 +1,279 @@
+// Counts what things cost by RDTSC, which under "-icount shift=0" reads
+// instructions. The argument names one thing; it prints the cost of one round.
+//
+// As /init of a Linux initramfs it runs everything and powers off.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline uint64_t ticks(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi)::"memory");
+	return (uint64_t)hi << 32 | lo;
+}
+
+#define MEASURE(rounds, ...)                                                               \
+	({                                                                                 \
+		for (int i = 0; i < (rounds) / 10 + 1; i++) {                              \
+			__VA_ARGS__;                                                       \
+		}                                                                          \
+		uint64_t start_ = ticks();                                                 \
+		for (int i = 0; i < (rounds); i++) {                                       \
+			__VA_ARGS__;                                                       \
+		}                                                                          \
+		(ticks() - start_) / (rounds);                                             \
+	})
+
+static void must(int ok)
+{
+	if (!ok) {
+		perror("bench");
+		_exit(1);
+	}
+}
+
+static uint64_t null_call(void)
+{
+	return MEASURE(20000, { long r; __asm__ volatile("syscall" : "=a"(r) : "0"(SYS_getppid) : "rcx", "r11", "memory"); });
+}
+
+static uint64_t no_call(void)
+{
+	return MEASURE(20000, { long r; __asm__ volatile("syscall" : "=a"(r) : "0"(9999) : "rcx", "r11", "memory"); });
+}
+
+static uint64_t clock_read(void)
+{
+	struct timespec t;
+
+	return MEASURE(20000, clock_gettime(CLOCK_MONOTONIC, &t));
+}
+
+static uint64_t write_null(void)
+{
+	static char block[4096];
+	int fd = open("/dev/null", O_WRONLY);
+
+	must(fd >= 0);
+	return MEASURE(5000, must(write(fd, block, sizeof block) == sizeof block));
+}
+
+static uint64_t read_zero(void)
+{
+	static char block[4096];
+	int fd = open("/dev/zero", O_RDONLY);
+
+	must(fd >= 0);
+	return MEASURE(5000, must(read(fd, block, sizeof block) == sizeof block));
+}
+
+static uint64_t file_write_read(void)
+{
+	static char block[4096];
+	int fd = open("/tmp/bench", O_RDWR | O_CREAT, 0600);
+
+	must(fd >= 0);
+	return MEASURE(5000, {
+		must(pwrite(fd, block, sizeof block, 0) == sizeof block);
+		must(pread(fd, block, sizeof block, 0) == sizeof block);
+	});
+}
+
+static uint64_t first_touch(void)
+{
+	enum { pages = 2000 };
+	char *p = mmap(NULL, (pages + 1) * 4096L, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(p != MAP_FAILED);
+	madvise(p, (pages + 1) * 4096L, MADV_NOHUGEPAGE);
+	p[pages * 4096L] = 1; // its page table is there
+	uint64_t start = ticks();
+	for (long i = 0; i < pages; i++)
+		p[i * 4096] = 1;
+	return (ticks() - start) / pages;
+}
+
+static uint64_t map_unmap(void)
+{
+	return MEASURE(2000, {
+		char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		must(p != MAP_FAILED);
+		munmap(p, 4096);
+	});
+}
+
+static void *pipe_partner(void *arg)
+{
+	int *fds = arg;
+	char c;
+
+	while (read(fds[0], &c, 1) == 1 && write(fds[3], &c, 1) == 1)
+		;
+	return NULL;
+}
+
+static uint64_t pipe_round_trip(void)
+{
+	int fds[4];
+	char c = 0;
+	pthread_t t;
+
+	must(pipe(fds) == 0 && pipe(fds + 2) == 0);
+	must(pthread_create(&t, NULL, pipe_partner, fds) == 0);
+	return MEASURE(2000, {
+		must(write(fds[1], &c, 1) == 1);
+		must(read(fds[2], &c, 1) == 1);
+	});
+}
+
+static void *nothing(void *arg) { return arg; }
+
+static uint64_t thread_create_join(void)
+{
+	return MEASURE(500, {
+		pthread_t t;
+		must(pthread_create(&t, NULL, nothing, NULL) == 0);
+		pthread_join(t, NULL);
+	});
+}
+
+static volatile int turn;
+
+static void futex_turn(int mine)
+{
+	while (turn != mine)
+		syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, !mine, NULL, NULL, 0);
+}
+
+static void futex_pass(int other)
+{
+	turn = other;
+	syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void *futex_partner(void *arg)
+{
+	for (;;) {
+		futex_turn(1);
+		futex_pass(0);
+	}
+	return arg;
+}
+
+static uint64_t futex_round_trip(void)
+{
+	pthread_t t;
+
+	must(pthread_create(&t, NULL, futex_partner, NULL) == 0);
+	return MEASURE(2000, {
+		futex_pass(1);
+		futex_turn(0);
+	});
+}
+
+static void on_signal(int signal) { (void)signal; }
+
+static uint64_t signal_to_self(void)
+{
+	signal(SIGUSR1, on_signal);
+	pid_t pid = getpid(), tid = (pid_t)syscall(SYS_gettid);
+	return MEASURE(5000, must(syscall(SYS_tgkill, pid, tid, SIGUSR1) == 0));
+}
+
+static uint64_t eventfd_epoll(void)
+{
+	int e = eventfd(0, 0), ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	uint64_t v = 1;
+
+	must(e >= 0 && ep >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, e, &ev) == 0);
+	return MEASURE(3000, {
+		must(write(e, &v, 8) == 8);
+		must(epoll_wait(ep, &ev, 1, -1) == 1);
+		must(read(e, &v, 8) == 8);
+	});
+}
+
+static uint64_t epoll_one_of_1000(void)
+{
+	int ep = epoll_create1(0), e = -1;
+	struct epoll_event ev = {.events = EPOLLIN};
+	uint64_t v = 1;
+
+	for (int i = 0; i < 1000; i++) {
+		e = eventfd(0, 0);
+		must(e >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, e, &ev) == 0);
+	}
+	must(write(e, &v, 8) == 8);
+	return MEASURE(3000, must(epoll_wait(ep, &ev, 1, -1) == 1));
+}
+
+static const struct {
+	const char *name;
+	uint64_t (*run)(void);
+} things[] = {
+	{"null", null_call},
+	{"no-call", no_call},
+	{"clock", clock_read},
+	{"write-null", write_null},
+	{"read-zero", read_zero},
+	{"file", file_write_read},
+	{"touch", first_touch},
+	{"map", map_unmap},
+	{"pipe", pipe_round_trip},
+	{"futex", futex_round_trip},
+	{"thread", thread_create_join},
+	{"signal", signal_to_self},
+	{"eventfd", eventfd_epoll},
+	{"epoll-1000", epoll_one_of_1000},
+};
+
+static void run(int i)
+{
+	uint64_t cost = things[i].run();
+
+	printf("bench %s %llu\n", things[i].name, (unsigned long long)cost);
+	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	enum { n = sizeof things / sizeof *things };
+
+	if (strcmp(argv[0], "/init") != 0) {
+		if (argc != 2)
+			return 2;
+		for (int i = 0; i < n; i++)
+			if (strcmp(argv[1], things[i].name) == 0) {
+				run(i);
+				return 0;
+			}
+		return 2;
+	}
+	// The init of a bare initramfs.
+	mkdir("/dev", 0755);
+	mkdir("/tmp", 0755);
+	mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3));
+	mknod("/dev/zero", S_IFCHR | 0666, makedev(1, 5));
+	for (int i = 0; i < n; i++)
+		run(i);
+	reboot(RB_POWER_OFF);
+	return 0;
+}
