@@ -20,17 +20,21 @@ func (t *Thread) answer() {
 	a[AnswerUID], a[AnswerEUID] = uint64(c.RUID), uint64(c.EUID)
 	a[AnswerGID], a[AnswerEGID] = uint64(c.RGID), uint64(c.EGID)
 	t.k.tree.Lock()
-	t.Proc.answerParent()
+	a[AnswerPPID] = t.Proc.parentAnswer()
 	t.k.tree.Unlock()
 }
 
-// answerParent brings the answers about the parent up to date. Precondition: tree is held.
+// answerParent brings the answers of all threads about the parent up to date. Precondition: tree is
+// held.
 func (p *Process) answerParent() {
-	ppid := uint64(0)
-	if p.parent != nil {
-		ppid = uint64(p.parent.PID)
-	}
 	for _, t := range p.Threads() {
-		t.Ctx.Answers[AnswerPPID] = ppid
+		t.Ctx.Answers[AnswerPPID] = p.parentAnswer()
 	}
+}
+
+func (p *Process) parentAnswer() uint64 {
+	if p.parent == nil {
+		return 0
+	}
+	return uint64(p.parent.PID)
 }

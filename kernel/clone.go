@@ -92,6 +92,7 @@ func (k *Kernel) addThread(t *Thread, leader bool) error {
 	if p.stopSig != 0 {
 		t.setWork(workStop)
 	}
+	t.index = len(p.threads)
 	p.threads = append(p.threads, t)
 	t.recalc()
 	k.threads[id] = t

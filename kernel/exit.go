@@ -67,7 +67,7 @@ func (t *Thread) exit() {
 		p.mu.Lock()
 	}
 	p.dead.add(t.totals())
-	p.threads = slices.DeleteFunc(p.threads, func(o *Thread) bool { return o == t })
+	p.removeThread(t)
 	last := len(p.threads) == 0
 	t.exited = true
 	t.state.Store(stateDead)
@@ -101,9 +101,22 @@ func (t *Thread) exit() {
 	}
 }
 
+// removeThread takes t out of the list, whose order says nothing but that the leader is first while it
+// lives. Precondition: mu is held.
+func (p *Process) removeThread(t *Thread) {
+	last := len(p.threads) - 1
+	moved := p.threads[last]
+	p.threads[t.index], moved.index = moved, t.index
+	p.threads[last] = nil
+	p.threads = p.threads[:last]
+}
+
 // retarget wakes who can take the signals of the process that a thread left behind. Precondition: mu
 // is held.
 func (p *Process) retarget() {
+	if p.shared.set == 0 {
+		return
+	}
 	for _, t := range p.threads {
 		if p.shared.set&^t.mask != 0 && t.work.Load()&workSignal == 0 {
 			t.setWork(workSignal)

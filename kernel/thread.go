@@ -43,6 +43,7 @@ type Thread struct {
 	clearTID     uint64                        // set_tid_address(2)
 	robustList   uint64                        // set_robust_list(2)
 	rseq         rseqArea
+	index        int          // in Process.threads
 	exitStatus   ExitStatus   // that exit(2) or the kill set
 	parentDeath  atomic.Int32 // PR_SET_PDEATHSIG
 	noNewPrivs   atomic.Bool

@@ -59,12 +59,12 @@ func view(pa uint64, n int) ([]byte, bool) {
 func limitHeap() {
 	total := metal.Frames().Total * metal.FrameSize
 	switch {
-	case total < 64<<20:
+	case total < 32<<20:
 		debug.SetGCPercent(25)
-	case total < 512<<20:
+	case total < 128<<20:
 		debug.SetGCPercent(50)
 	}
-	debug.SetMemoryLimit(int64(total / 4))
+	debug.SetMemoryLimit(int64(total / 2))
 }
 
 // run runs the program and returns the machine's exit status: the program's, or one that goes with
