@@ -189,7 +189,7 @@ func (r *file) endChange() {
 	r.mu.Lock()
 	r.attr.Mtime, r.attr.Ctime = now, now
 	r.attr.Size = r.pages.size.Load()
-	r.attr.Blocks = max(r.attr.Blocks, uint64(r.attr.Size+511)/512)
+	r.touched = true
 	r.mu.Unlock()
 	r.ownChange.Store(true)
 }

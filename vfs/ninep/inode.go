@@ -35,6 +35,7 @@ type inode struct {
 	mu       sync.Mutex // guards what follows
 	attr     vfs.Attr   // Size apart of a regular file, which pages have
 	freshTo  int64      // attr is believed until then, by monotonic
+	touched  bool       // but for times and blocks, which only the server knows since we changed data
 	target   string     // of a symbolic link, once read
 	negative map[string]int64
 	pipe     *vfs.Pipe
@@ -83,8 +84,11 @@ func (i *inode) set(a attributes, keepSize bool) {
 	}
 	if keepSize {
 		i.attr.Mtime, i.attr.Blocks = old.Mtime, old.Blocks
-	} else if i.file != nil {
-		i.file.pages.size.Store(int64(a.size))
+	} else {
+		i.touched = false
+		if i.file != nil {
+			i.file.pages.size.Store(int64(a.size))
+		}
 	}
 	if i.attr.Mtime != old.Mtime {
 		i.target = ""
@@ -319,6 +323,11 @@ func (i *inode) moveName(dir *inode, n string, newDir *inode, newName string) {
 
 // Stat fills a.
 func (i *inode) Stat(a *vfs.Attr) error {
+	i.mu.Lock()
+	if i.touched {
+		i.freshTo = 0
+	}
+	i.mu.Unlock()
 	if err := i.refresh(); err != nil {
 		return err
 	}

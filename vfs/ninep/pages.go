@@ -54,7 +54,8 @@ type load struct {
 
 // resident is all pages of all files here.
 var resident struct {
-	count atomic.Int64 // pages
+	count atomic.Int64  // pages
+	made  atomic.Uint64 // frames that were ever taken for pages
 
 	mu     sync.Mutex
 	leaves list.List // of *leaf, in the order in which eviction looks at them
@@ -229,9 +230,9 @@ const (
 //
 // Precondition: no lock of this package is held but writeMu.
 func newPage() (uint64, error) {
-	if n := resident.count.Load(); n%evictBatch == 0 && n > 0 {
+	if resident.made.Add(1)%evictBatch == 0 {
 		s := metal.Frames()
-		if uint64(n) > s.Total/cacheShare || s.Free < s.Total/cacheSpare {
+		if uint64(resident.count.Load()) > s.Total/cacheShare || s.Free < s.Total/cacheSpare {
 			Reclaim(2 * evictBatch)
 		}
 	}
