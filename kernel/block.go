@@ -140,10 +140,8 @@ func (t *Thread) Sleep(clock int, d time.Duration, absolute bool, rem uint64) er
 	switch clock {
 	case unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_TAI,
 		unix.CLOCK_REALTIME_ALARM, unix.CLOCK_BOOTTIME_ALARM:
-	case unix.CLOCK_MONOTONIC_RAW, unix.CLOCK_REALTIME_COARSE, unix.CLOCK_MONOTONIC_COARSE:
-		return unix.EOPNOTSUPP
-	case unix.CLOCK_THREAD_CPUTIME_ID:
-		return unix.EINVAL
+	case unix.CLOCK_MONOTONIC_RAW, unix.CLOCK_REALTIME_COARSE, unix.CLOCK_MONOTONIC_COARSE, unix.CLOCK_THREAD_CPUTIME_ID:
+		return unix.EOPNOTSUPP // glibc makes EINVAL of the last
 	default:
 		return t.sleepCPU(clock, d, absolute)
 	}

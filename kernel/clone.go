@@ -120,7 +120,7 @@ func (t *Thread) mayClone() error {
 	return nil
 }
 
-func (a *CloneArgs) check() error {
+func (a *CloneArgs) check(c *Credentials) error {
 	f := a.Flags
 	has := func(flags uint64) bool { return f&flags != 0 }
 	switch {
@@ -130,6 +130,8 @@ func (a *CloneArgs) check() error {
 		has(unix.CLONE_NEWNS) && has(unix.CLONE_FS),
 		a.ExitSignal != 0 && !a.ExitSignal.Valid():
 		return unix.EINVAL
+	case has(cloneNamespaces) && !has(unix.CLONE_NEWUSER) && !c.HasCap(unix.CAP_SYS_ADMIN):
+		return unix.EPERM
 	case has(cloneNamespaces):
 		return unix.EINVAL // as a Linux without namespaces
 	}
@@ -140,7 +142,7 @@ func (a *CloneArgs) check() error {
 // flags that exclude each other, EAGAIN at a limit, ENOMEM, ERESTARTNOINTR when the process is ending. With
 // CLONE_VFORK it returns after the child called execve or ended.
 func (t *Thread) Clone(a CloneArgs) (int32, error) {
-	if err := a.check(); err != nil {
+	if err := a.check(t.Creds()); err != nil {
 		return 0, err
 	}
 	if err := t.mayClone(); err != nil {

@@ -29,9 +29,6 @@ func sysArchPrctl(t *kernel.Thread, a *args) (uint64, error) {
 	case archGetCPUID:
 		return 1, nil // CPUID never faults
 	case archSetCPUID:
-		if addr != 0 {
-			return 0, nil
-		}
 		return 0, unix.ENODEV
 	}
 	return 0, unix.EINVAL

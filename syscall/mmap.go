@@ -32,6 +32,9 @@ func sysMmap(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	shared := m.Flags&unix.MAP_TYPE == unix.MAP_SHARED || m.Flags&unix.MAP_TYPE == unix.MAP_SHARED_VALIDATE
+	if !shared && m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE {
+		return 0, unix.EINVAL
+	}
 	if !d.Readable() || shared && m.Prot&unix.PROT_WRITE != 0 && !d.Writable() {
 		return 0, unix.EACCES
 	}

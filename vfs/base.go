@@ -205,8 +205,8 @@ func (BaseFile) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return mask & (waiter.ReadableEvents | waiter.WritableEvents)
 }
 
-// EventRegister does nothing: readiness never changes.
-func (BaseFile) EventRegister(*waiter.Entry) error { return nil }
+// EventRegister refuses: readiness never changes, and epoll doesn't take such a file (epoll_ctl(2), EPERM).
+func (BaseFile) EventRegister(*waiter.Entry) error { return unix.EPERM }
 
 // EventUnregister does nothing.
 func (BaseFile) EventUnregister(*waiter.Entry) {}

@@ -265,8 +265,13 @@ func (d *Description) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return d.file.Readiness(mask | waiter.EventErr | waiter.EventHUp)
 }
 
-// EventRegister has e told of events.
-func (d *Description) EventRegister(e *waiter.Entry) error { return d.file.EventRegister(e) }
+// EventRegister has e told of events. Of a file whose readiness never changes there is nothing to tell.
+func (d *Description) EventRegister(e *waiter.Entry) error {
+	if err := d.file.EventRegister(e); err != unix.EPERM {
+		return err
+	}
+	return nil
+}
 
 // EventUnregister undoes EventRegister.
 func (d *Description) EventUnregister(e *waiter.Entry) { d.file.EventUnregister(e) }

@@ -97,6 +97,7 @@ static void test_absolute_sleep(void)
 	}
 	CHECK_EQ(clock_nanosleep(99, 0, &t, NULL), EINVAL);
 	CHECK_EQ(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &t, NULL), EINVAL);
+	CHECK_ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &t, NULL), EOPNOTSUPP);
 }
 
 // While a program sleeps it uses no CPU time; while it spins it does.

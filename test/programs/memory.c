@@ -19,6 +19,16 @@ static void test_bad_arguments(void)
 	CHECK_ERR((long)mmap(NULL, 0, RW, ANON, -1, 0), EINVAL);
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_ANONYMOUS, -1, 0), EINVAL);
 	CHECK_ERR((long)mmap(p + 1, PAGE, RW, ANON | MAP_FIXED, -1, 0), EINVAL);
+	int fd = open("/tmp", O_RDWR | O_TMPFILE, 0600), wronly;
+	CHECK(fd >= 0);
+	char path[32];
+	sprintf(path, "/proc/self/fd/%d", fd);
+	wronly = open(path, O_WRONLY);
+	CHECK(wronly >= 0);
+	CHECK_ERR((long)mmap(NULL, PAGE, RW, 0, wronly, 0), EINVAL); // neither shared nor private
+	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, wronly, 0), EACCES);
+	close(wronly);
+	close(fd);
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, -1, 0), EBADF);
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, 999, 0), EBADF);
 	CHECK_ERR(syscall(SYS_mmap, NULL, PAGE, RW, ANON, -1, 5), EINVAL);

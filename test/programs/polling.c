@@ -1,6 +1,7 @@
 // poll and select on what a single-threaded program has: files and devices.
 #include "check.h"
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/select.h>
 
 static void test_poll(void)
@@ -62,4 +63,30 @@ static void test_select(void)
 	CHECK_EQ(pselect(0, NULL, NULL, NULL, &t, NULL), 0);
 }
 
-TESTS({"poll", test_poll}, {"timeout", test_timeout}, {"select", test_select})
+// epoll takes no file that can't make anybody wait.
+static void test_epoll_refuses(void)
+{
+	static const struct {
+		const char *path;
+		int err;
+	} files[] = {{"/dev/null", EPERM}, {"/dev/zero", EPERM}, {"/dev/full", EPERM}, {"/dev/urandom", EPERM}, {"/dev/random", 0},
+		     {"/tmp", EPERM}, {"/proc/self/maps", EPERM}, {"/proc/self/exe", EPERM}};
+
+	for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+		struct epoll_event e = {.events = EPOLLIN};
+		struct pollfd p = {.fd = open(files[i].path, O_RDONLY), .events = POLLIN};
+		int ep = epoll_create1(0);
+
+		CHECK(p.fd >= 0 && ep >= 0);
+		if (files[i].err)
+			CHECK_ERR(epoll_ctl(ep, EPOLL_CTL_ADD, p.fd, &e), files[i].err);
+		else
+			CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_ADD, p.fd, &e), 0);
+		CHECK_EQ(poll(&p, 1, 0), 1);
+		CHECK_EQ(p.revents, POLLIN);
+		close(ep);
+		close(p.fd);
+	}
+}
+
+TESTS({"poll", test_poll}, {"timeout", test_timeout}, {"select", test_select}, {"epoll-refuses", test_epoll_refuses})

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
 	"elver/vfs"
@@ -91,8 +92,10 @@ func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags ui
 		return &zero{path: p}, nil
 	case unix.Mkdev(memMajor, fullMinor):
 		return &full{}, nil
-	case unix.Mkdev(memMajor, randomMinor), unix.Mkdev(memMajor, urandomMinor):
-		return newRandom(f.config.Random), nil
+	case unix.Mkdev(memMajor, randomMinor):
+		return &random{urandom{source: f.config.Random}}, nil
+	case unix.Mkdev(memMajor, urandomMinor):
+		return &urandom{source: f.config.Random}, nil
 	case unix.Mkdev(ttyAuxMajor, ttyMinor):
 		t, ok := f.config.Console.(*tty.Terminal)
 		if !ok || !controls(t, c) {
@@ -155,24 +158,28 @@ type full struct{ zero }
 
 func (*full) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return 0, unix.ENOSPC }
 
-// random gives random bytes; what is written to it is accepted and ignored.
+// urandom gives random bytes; what is written to it is accepted and ignored.
 //
 // Small reads come straight from the source. Large ones come from a generator that the source seeded
 // and that is thrown away behind the read (ChaCha8): the source may be an instruction that takes
 // hundreds of cycles for eight bytes.
-type random struct {
+type urandom struct {
 	vfs.BaseFile
 	source func([]byte)
 }
 
-func newRandom(source func([]byte)) *random { return &random{source: source} }
-
-func (r *random) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
+func (r *urandom) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
 	return Fill(r.source, dst)
 }
 
-func (r *random) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
-func (r *random) Seek(int64, int) (int64, error)                             { return 0, nil }
+func (r *urandom) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
+
+func (r *urandom) Seek(int64, int) (int64, error) { return 0, nil }
+
+// random is one that epoll takes: Linux's may have to wait for entropy, this one is always ready.
+type random struct{ urandom }
+
+func (*random) EventRegister(*waiter.Entry) error { return nil }
 
 // Fill fills dst with random bytes that come from source: getrandom(2) too.
 func Fill(source func([]byte), dst *mm.Buffer) (int, error) {

@@ -149,9 +149,6 @@ func (e *Epoll) Add(fd int32, d *vfs.Description, events uint32, data uint64) er
 	if inner == e {
 		return unix.EINVAL
 	}
-	if mode, _, _ := d.Inode().Perm(); mode&unix.S_IFMT == unix.S_IFREG || mode&unix.S_IFMT == unix.S_IFDIR {
-		return unix.EPERM
-	}
 	if events&unix.EPOLLEXCLUSIVE != 0 {
 		const allowed = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLERR | unix.EPOLLHUP | unix.EPOLLWAKEUP | unix.EPOLLET&0xffffffff | unix.EPOLLEXCLUSIVE
 		if events&^allowed != 0 || inner != nil {
@@ -172,7 +169,7 @@ func (e *Epoll) Add(fd int32, d *vfs.Description, events uint32, data uint64) er
 		return unix.EEXIST
 	}
 	i.set(events, data)
-	if err := d.EventRegister(&i.entry); err != nil {
+	if err := d.File().EventRegister(&i.entry); err != nil {
 		return err
 	}
 	e.items[i.key] = i
