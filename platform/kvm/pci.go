@@ -77,7 +77,7 @@ type PCIFunction struct {
 
 // String returns the function's place, as lspci prints it.
 func (f *PCIFunction) String() string {
-	return fmt.Sprintf("pci 00%02x:%02x.%d", f.address>>16&0xff, f.address>>11&31, f.address>>8&7)
+	return fmt.Sprintf("pci 0000:%02x:%02x.%d", f.address>>16&0xff, f.address>>11&31, f.address>>8&7)
 }
 
 // PCIFunctions lists the functions of all PCI devices that are no bridges: none if the machine has no

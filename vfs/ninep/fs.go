@@ -96,8 +96,9 @@ type FS struct {
 	inodes   map[uint64]weak.Pointer[inode]
 	sweepAt  int // how many inodes there are when the dead ones are swept out
 
-	fidMu sync.Mutex // guards the fids and names of all inodes, and idle
-	idle  list.List  // of *inode: those with a fid, the one used longest ago first
+	fidMu    sync.Mutex // guards the fids and names of all inodes, and what follows
+	idle     list.List  // of *inode: those with a fid, the one used longest ago first
+	dropping bool       // a goroutine gives fids back, since there are too many
 
 	dirtyMu    sync.Mutex // guards what follows
 	dirty      map[*file]struct{}

@@ -252,7 +252,9 @@ func (i *inode) release(fid uint32) {
 		clunk, i.stale = i.stale, nil
 		if i.fid != noFid {
 			i.inIdle = f.idle.PushBack(i)
-			tooMany = f.idle.Len() > maxIdleFids
+			if f.idle.Len() > maxIdleFids && !f.dropping {
+				f.dropping, tooMany = true, true
+			}
 		}
 	}
 	f.fidMu.Unlock()
@@ -260,7 +262,12 @@ func (i *inode) release(fid uint32) {
 		f.c.clunk(fid)
 	}
 	if tooMany {
-		f.dropFids(maxIdleFids)
+		go func() {
+			f.dropFids(maxIdleFids - maxIdleFids/4)
+			f.fidMu.Lock()
+			f.dropping = false
+			f.fidMu.Unlock()
+		}()
 	}
 }
 
