@@ -297,12 +297,17 @@ func (s *Shares) Mount(tag, options string) (*FS, error) {
 	if err := share.device.start(); err != nil {
 		return nil, err
 	}
+	var fs *FS
 	o.onUnmount = func() {
 		s.mu.Lock()
-		share.fs = nil
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		// A new session with the server would end the fids of files that are still open.
+		if fs.Fids() <= 1 {
+			share.fs = nil
+		}
 	}
-	fs, err := New(share.device, o)
+	var err error
+	fs, err = New(share.device, o)
 	if err != nil {
 		return nil, fmt.Errorf("share %q: %w", tag, err)
 	}
