@@ -64,7 +64,7 @@ func Init() {
 	}
 	if b7>>20&1 != 0 {
 		cr4 |= cr4SMAP
-		*(*uint32)(unsafe.Pointer(metal.CPU() + 52)) = 1
+		*(*uint32)(unsafe.Add(metal.CPU(), 52)) = 1
 	}
 	if c7>>2&1 != 0 {
 		cr4 |= cr4UMIP
@@ -80,7 +80,7 @@ func Init() {
 	initMXCSR()
 
 	entry, entry32, trap := entryPoints()
-	*(*uintptr)(unsafe.Pointer(metal.CPU() + 32)) = trap
+	*(*uintptr)(unsafe.Add(metal.CPU(), 32)) = trap
 	WriteMSR(msrSTAR, 0x10<<32|0x23<<48)
 	WriteMSR(msrLSTAR, uint64(entry))
 	WriteMSR(msrCSTAR, uint64(entry32))

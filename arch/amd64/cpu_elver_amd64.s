@@ -43,8 +43,9 @@ TEXT ·ReadMSR(SB),NOSPLIT,$0-16
 // func WriteMSR(msr uint32, v uint64)
 TEXT ·WriteMSR(SB),NOSPLIT,$0-16
 	MOVL	msr+0(FP), CX
-	MOVL	v_lo+8(FP), AX
-	MOVL	v_hi+12(FP), DX
+	MOVQ	v+8(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	WRMSR
 	RET
 
@@ -131,7 +132,8 @@ TEXT ·writeCR4(SB),NOSPLIT,$0-8
 // func writeXCR0(v uint64)
 TEXT ·writeXCR0(SB),NOSPLIT,$0-8
 	XORL	CX, CX
-	MOVL	v_lo+0(FP), AX
-	MOVL	v_hi+4(FP), DX
+	MOVQ	v+0(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	BYTE	$0x0f; BYTE $0x01; BYTE $0xd1	// XSETBV
 	RET

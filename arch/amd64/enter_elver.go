@@ -12,6 +12,9 @@ import (
 // in user mode. They move only when another thread gets there.
 var owner *Context
 
+// Last returns the context that was last in user mode, or nil, for the report of a failure.
+func Last() *Context { return owner }
+
 // Enter runs the program with the registers of c, in the address space of the page table at root,
 // until it comes back. The caller's goroutine keeps the CPU throughout.
 func (c *Context) Enter(root uint64) Event {
@@ -141,7 +144,7 @@ func entryPoints() (syscall, syscall32, trap uintptr)
 // straight from the entry: for calls that only tell what the kernel knows beforehand. With i
 // negative the call goes to the kernel again.
 func AnswerAtEntry(nr, i int) {
-	at := (*[512]uint8)(unsafe.Pointer(metal.CPU() + 64))
+	at := (*[512]uint8)(unsafe.Add(metal.CPU(), 64))
 	if i < 0 {
 		at[nr] = 0
 		return

@@ -198,16 +198,18 @@ TEXT ·entryPoints(SB),NOSPLIT,$0-24
 // func xsave(area *byte, components uint64)
 TEXT ·xsave(SB),NOSPLIT,$0-16
 	MOVQ	area+0(FP), DI
-	MOVL	components_lo+8(FP), AX
-	MOVL	components_hi+12(FP), DX
+	MOVQ	components+8(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x27	// XSAVE64 (DI)
 	RET
 
 // func xrstor(area *byte, components uint64)
 TEXT ·xrstor(SB),NOSPLIT,$0-16
 	MOVQ	area+0(FP), DI
-	MOVL	components_lo+8(FP), AX
-	MOVL	components_hi+12(FP), DX
+	MOVQ	components+8(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x2f	// XRSTOR64 (DI)
 	RET
 

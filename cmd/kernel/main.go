@@ -15,6 +15,7 @@ import (
 
 	"elver/arch/amd64"
 	"elver/boot"
+	"elver/cmd/kernel/failure"
 	"elver/elf"
 	"elver/kernel"
 	"elver/kernel/klog"
@@ -28,6 +29,7 @@ import (
 
 func main() {
 	amd64.Init()
+	failure.Report()
 	limitHeap()
 	magic, at, entryTSC := metal.BootInfo()
 	info, err := boot.Parse(magic, at, view)
@@ -65,6 +67,7 @@ func limitHeap() {
 		debug.SetGCPercent(50)
 	}
 	debug.SetMemoryLimit(int64(total / 2))
+	debug.SetMaxStack(1 << 20) // nothing in the kernel recurses deeply
 }
 
 // run runs the program and returns the machine's exit status: the program's, or one that goes with

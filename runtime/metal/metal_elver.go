@@ -103,10 +103,24 @@ func Note(vector uint64)
 func WaitIRQ(vector uint8)
 
 // CPU returns the address of the CPU's block, at which GS base points.
-func CPU() uintptr
+func CPU() unsafe.Pointer
 
 // Console writes p to the kernel's emergency console: the log channel, else the serial port.
 func Console(p []byte)
+
+// OnFailure says what completes the report of a kernel failure at rip.
+func OnFailure(report func(rip uint64))
+
+// Text returns n bytes of the kernel's text at va, fewer at its end.
+func Text(va uint64, n int) []byte {
+	start, end := textBounds()
+	if va < start || va >= end {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(va))), min(uint64(n), end-va))
+}
+
+func textBounds() (start, end uint64)
 
 // PortWrite is a write of Size bytes (1 or 2) to an I/O port.
 type PortWrite struct {

@@ -286,6 +286,20 @@ TEXT ·metalVectorsPC(SB),NOSPLIT,$0-8
 	MOVQ	AX, ret+0(FP)
 	RET
 
+// func metalFailurePC() uintptr
+TEXT ·metalFailurePC(SB),NOSPLIT,$0-8
+	LEAQ	runtime·metalFailureEntry(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// Where a kernel failure goes on, on its own stack.
+TEXT runtime·metalFailureEntry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	XORL	BP, BP
+	PXOR	X15, X15
+	LEAQ	·metalFinishReport(SB), AX
+	CALL	AX
+	INT	$3
+
 // The trap entry of every vector: 8 bytes each. The CALL's return address tells the vector; it
 // stands below the error code, or the 0 pushed in its place (as bytes: the linker would add up the pushes).
 #define STUB	BYTE $0x6a; BYTE $0x00; CALL runtime·metalTrap(SB); BYTE $0x90

@@ -33,3 +33,4 @@ func metalSwitch(sp, oldG *uintptr, nextSP, nextG uintptr)
 
 func metalStartPC() uintptr
 func metalVectorsPC() uintptr
+func metalFailurePC() uintptr

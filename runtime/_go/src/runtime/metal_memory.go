@@ -263,3 +263,8 @@ func metal_Viewable(pa uint64, n int) bool {
 	end := uintptr(pa) + uintptr(n)
 	return n >= 0 && end >= uintptr(pa) && (end <= b.lowTop || uintptr(pa) >= metalBootMap && end <= b.top)
 }
+
+//go:linkname metal_textBounds elver/runtime/metal.textBounds
+func metal_textBounds() (start, end uint64) {
+	return uint64(elverImage.textStart), uint64(elverImage.textEnd)
+}

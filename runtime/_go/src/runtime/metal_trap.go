@@ -29,7 +29,7 @@ var metalCPU0 = metalCPU{mxcsr: 0x1f80}
 
 //go:linkname metal_CPU elver/runtime/metal.CPU
 //go:nosplit
-func metal_CPU() uintptr { return metalCPU0.self }
+func metal_CPU() unsafe.Pointer { return unsafe.Pointer(&metalCPU0.self) }
 
 // Segment selectors, in the order that SYSCALL and SYSRET want (Intel SDM vol. 3, 5.8.8); the
 // program's are Linux's, since signal frames show them.
@@ -52,6 +52,7 @@ const (
 	metalSlotNMI
 	metalSlotDouble
 	metalSlotCheck
+	metalSlotFailure
 )
 
 // metalInitCPU loads the descriptor tables, the per-CPU block and what SYSCALL needs in order that
@@ -81,6 +82,7 @@ func metalInitCPU() {
 		}
 	}
 	*(*uint16)(unsafe.Pointer(tss + 102)) = 104 // no I/O bitmap
+	metalFailure.stack = metalMapStack(metalSlotFailure, 32<<10)
 
 	idt := metalDirectMap + metalZeroFrame()
 	for v := uintptr(0); v < 256; v++ {
@@ -141,9 +143,9 @@ func metalKernelTrap(f *metalTrapFrame) {
 	}
 	gp := getg()
 	if gp == nil || f.vector == 8 || f.vector == 18 || f.rip < metalKernel && f.rip >= 1<<12 ||
-		f.rsp < gp.stack.lo+256 || f.rsp > gp.stack.hi {
-		metalReport(f, address)
-		metalFatal("elver: kernel failure: exception in kernel mode, vector and address\n", f.vector)
+		f.rsp < gp.stack.lo+256 || f.rsp > gp.stack.hi || !canpanic() || address >= 4096 && !gp.paniconfault {
+		metalFail(f, address)
+		return
 	}
 	switch f.vector {
 	case 0:
@@ -156,9 +158,6 @@ func metalKernelTrap(f *metalTrapFrame) {
 		gp.sig, gp.sigcode0 = _SIGSEGV, 0
 	}
 	gp.sigcode1, gp.sigpc = address, f.rip
-	if !canpanic() || (address >= 4096 && !gp.paniconfault) {
-		metalReport(f, address)
-	}
 	// The push must not fault on this handler's own stack.
 	metalPopulate(f.rsp - goarch.PtrSize)
 	if shouldPushSigpanic(gp, f.rip, *(*uintptr)(unsafe.Pointer(f.rsp))) {
@@ -167,6 +166,52 @@ func metalKernelTrap(f *metalTrapFrame) {
 	}
 	f.rip = abi.FuncPCABI0(sigpanic0)
 	f.rflags &^= 1<<18 | 1<<10
+}
+
+// metalFailure is a kernel failure that is being reported.
+var metalFailure = struct {
+	running uintptr // 1: the registers are printed, 2: the rest is
+	frame   metalTrapFrame
+	stack   uintptr // top of the stack that the report runs on
+}{stack: 1}
+
+// metalFailureReport completes the report; see elver/cmd/kernel/failure.
+var metalFailureReport func(rip uint64)
+
+//go:linkname metal_OnFailure elver/runtime/metal.OnFailure
+func metal_OnFailure(report func(rip uint64)) { metalFailureReport = report }
+
+// metalFail reports a kernel failure, the exception of f, and ends the machine. What is certain to work
+// comes first. The rest is ordinary Go, which may fault in turn: it runs on a stack of its own, after
+// the return from this exception.
+//
+//go:nosplit
+func metalFail(f *metalTrapFrame, address uintptr) {
+	failure := &metalFailure
+	if failure.running != 0 {
+		metalDie("\nelver: kernel failure while reporting one\n")
+	}
+	failure.running = 1
+	metalReport(f, address)
+	if getg() == nil || f.vector == 8 || f.vector == 18 {
+		metalExit(metalFailed)
+	}
+	failure.frame = *f
+	f.rip = metalFailurePC()
+	f.rsp = failure.stack - 64
+	f.rflags &^= 1<<18 | 1<<10 | 1<<9
+}
+
+// metalFinishReport runs on the failure's stack.
+func metalFinishReport() {
+	f := &metalFailure.frame
+	if metalFailureReport != nil {
+		metalFailureReport(uint64(f.rip))
+	}
+	metalPrint("\ngoroutine stack:\n")
+	gp := getg()
+	systemstack(func() { traceback(f.rip, f.rsp, 0, gp) })
+	exit(metalFailed)
 }
 
 // metalPopulate makes sure that the demand-zero page of va is there.
