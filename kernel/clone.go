@@ -18,6 +18,10 @@ type CloneArgs struct {
 	ExitSignal Signal // 0: none
 	Stack      uint64 // the child's stack pointer (clone3's caller adds the size); 0: the parent's
 	TLS        uint64 // FS base for CLONE_SETTLS
+
+	// Announce, if not nil, is told of a new process before it has a number or runs, and may refuse it;
+	// undo takes that back when there is no process after all.
+	Announce func(child *Process) (undo func(), err error)
 }
 
 const (
@@ -189,6 +193,15 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 		child.vforkParent.Store(t)
 	}
 
+	undo := func() {}
+	if q != p && a.Announce != nil {
+		var err error
+		if undo, err = a.Announce(q); err != nil {
+			q.discard(p)
+			return 0, err
+		}
+	}
+
 	k.tree.Lock()
 	err := k.addThread(child, q != p)
 	if err == nil && q != p {
@@ -202,6 +215,7 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	}
 	k.tree.Unlock()
 	if err != nil {
+		undo()
 		q.discard(p)
 		return 0, err
 	}

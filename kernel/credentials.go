@@ -302,3 +302,15 @@ func (c *Credentials) Exec(setuid, setgid *uint32) (n *Credentials, secure bool)
 	secure = n.EUID != n.RUID || n.EGID != n.RGID || n.RUID != 0 && n.Effective&^n.Ambient != 0
 	return n, secure
 }
+
+// MayAttach reports whether t may look into p as a debugger does (ptrace(2), "Ptrace access mode checking").
+func (t *Thread) MayAttach(p *Process) bool {
+	c, o := t.Creds(), p.Creds()
+	switch {
+	case p == t.Proc, c.HasCap(unix.CAP_SYS_PTRACE):
+		return true
+	case p.Dumpable() != dumpableUser, o.Permitted&^c.Permitted != 0:
+		return false
+	}
+	return c.RUID == o.RUID && c.RUID == o.EUID && c.RUID == o.SUID && c.RGID == o.RGID && c.RGID == o.EGID && c.RGID == o.SGID
+}

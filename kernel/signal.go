@@ -740,6 +740,24 @@ func (t *Thread) SigQueueInfo(pid int32, sig Signal, info Siginfo) error {
 	return t.killOne(o.Proc, sig, info)
 }
 
+// SignalProcess is pidfd_send_signal(2), as kill(2) does it if info is nil: EPERM as SigQueueInfo, ESRCH for
+// a process that is no more.
+func (t *Thread) SignalProcess(p *Process, sig Signal, info *Siginfo) error {
+	if sig != 0 && !sig.Valid() {
+		return unix.EINVAL
+	}
+	if info == nil {
+		i := t.UserInfo(sig, SIUser)
+		info = &i
+	} else if p != t.Proc && (info.Code >= 0 || info.Code == SITkill) {
+		return unix.EPERM
+	}
+	if _, gone := p.Ended(); gone {
+		return unix.ESRCH
+	}
+	return t.killOne(p, sig, *info)
+}
+
 // TGSigQueueInfo is rt_tgsigqueueinfo(2).
 func (t *Thread) TGSigQueueInfo(tgid, tid int32, sig Signal, info Siginfo) error {
 	if tgid <= 0 || tid <= 0 {

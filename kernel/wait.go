@@ -21,6 +21,13 @@ type Waited struct {
 	Usage  unix.Rusage
 }
 
+// HasEnded reports whether the process is a zombie, and whether it is gone: was waited for.
+func (p *Process) HasEnded() (zombie, gone bool) {
+	p.k.tree.Lock()
+	defer p.k.tree.Unlock()
+	return p.zombie, p.zombie && p.k.process(p.PID) != p
+}
+
 // waitContinued is the status of a child that continued.
 const waitContinued ExitStatus = 0xffff
 

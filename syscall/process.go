@@ -62,20 +62,24 @@ func sysExitGroup(t *kernel.Thread, a *args) (uint64, error) {
 
 // clone(2): the raw call's order of arguments on x86-64 is flags, stack, parent_tid, child_tid, tls.
 func sysClone(t *kernel.Thread, a *args) (uint64, error) {
+	const both = unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID // they would share an argument
+	if a.arg(0)&both == both {
+		return 0, unix.EINVAL
+	}
 	return clone(t, kernel.CloneArgs{
 		Flags: a.arg(0) & 0xffffffff &^ unix.CSIGNAL, ExitSignal: kernel.Signal(a.arg(0) & unix.CSIGNAL),
 		Stack: a.arg(1), ParentTID: a.arg(2), ChildTID: a.arg(3), TLS: a.arg(4),
-	})
+	}, a.arg(2))
 }
 
 // fork(2)
 func sysFork(t *kernel.Thread, a *args) (uint64, error) {
-	return clone(t, kernel.CloneArgs{ExitSignal: kernel.Signal(unix.SIGCHLD)})
+	return clone(t, kernel.CloneArgs{ExitSignal: kernel.Signal(unix.SIGCHLD)}, 0)
 }
 
 // vfork(2)
 func sysVfork(t *kernel.Thread, a *args) (uint64, error) {
-	return clone(t, kernel.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: kernel.Signal(unix.SIGCHLD)})
+	return clone(t, kernel.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: kernel.Signal(unix.SIGCHLD)}, 0)
 }
 
 // clone3(2)
@@ -103,15 +107,26 @@ func sysClone3(t *kernel.Thread, a *args) (uint64, error) {
 	if word(b, 64) != 0 || word(b, 72) != 0 { // set_tid: for checkpoints alone
 		return 0, unix.EPERM
 	}
+	const both = unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID
+	if flags&both == both && word(b, 8) == word(b, 24) {
+		return 0, unix.EINVAL
+	}
 	return clone(t, kernel.CloneArgs{
 		Flags: flags, ChildTID: word(b, 16), ParentTID: word(b, 24),
 		ExitSignal: kernel.Signal(signal), Stack: stack + stackSize, TLS: word(b, 56),
-	})
+	}, word(b, 8))
 }
 
-func clone(t *kernel.Thread, c kernel.CloneArgs) (uint64, error) {
-	if c.Flags&(unix.CLONE_PIDFD|unix.CLONE_INTO_CGROUP) != 0 {
-		return 0, unix.EINVAL // there are no pidfds and no control groups
+// clone makes the child; pidfd is where CLONE_PIDFD puts its descriptor.
+func clone(t *kernel.Thread, c kernel.CloneArgs, pidfd uint64) (uint64, error) {
+	if c.Flags&unix.CLONE_INTO_CGROUP != 0 {
+		return 0, unix.EINVAL // there are no control groups
+	}
+	if c.Flags&unix.CLONE_PIDFD != 0 {
+		if c.Flags&(unix.CLONE_DETACHED|unix.CLONE_THREAD) != 0 {
+			return 0, unix.EINVAL
+		}
+		clonePidfd(t, &c, pidfd)
 	}
 	tid, err := t.Clone(c)
 	return uint64(tid), err
@@ -159,6 +174,7 @@ func sysWaitid(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	w := kernel.WaitFor{Options: options}
+	again := false
 	id := a.int(1)
 	switch a.int(0) {
 	case unix.P_ALL:
@@ -175,13 +191,28 @@ func sysWaitid(t *kernel.Thread, a *args) (uint64, error) {
 			w.Group = t.Proc.Group().ID()
 		}
 	case unix.P_PIDFD:
-		return 0, unix.EBADF
+		if id < 0 {
+			return 0, unix.EINVAL
+		}
+		p, nonblocking, err := processOf(t, id)
+		if err != nil {
+			return 0, err
+		}
+		w.PID = p.PID
+		if nonblocking {
+			// A child that has not changed gives EAGAIN, not 0.
+			w.Options |= unix.WNOHANG
+			again = options&unix.WNOHANG == 0
+		}
 	default:
 		return 0, unix.EINVAL
 	}
 	got, err := t.WaitChild(w)
 	if err != nil {
 		return 0, err
+	}
+	if again && got.PID == 0 {
+		return 0, unix.EAGAIN
 	}
 	if a.arg(4) != 0 && got.PID != 0 {
 		if err := writeRusage(t, a.arg(4), &got.Usage); err != nil {

@@ -42,6 +42,7 @@ var selfChecking = []struct {
 	{"waiting", "timerfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "sockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
+	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "locks", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},
 	{"go", "gostress", []kind{goProgram}, 512, nil, 4 * time.Minute},
