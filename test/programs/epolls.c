@@ -1,0 +1,173 @@
+// epoll.
+#include "check.h"
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+static int add(int ep, int fd, uint32_t events)
+{
+	struct epoll_event e = {.events = events, .data.fd = fd};
+
+	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e);
+}
+
+static void test_bad_arguments(void)
+{
+	int ep = epoll_create1(EPOLL_CLOEXEC), p[2];
+	struct epoll_event e = {.events = EPOLLIN};
+
+	CHECK(ep >= 0);
+	CHECK_EQ(pipe(p), 0);
+	CHECK_ERR(epoll_create1(77), EINVAL);
+	CHECK_ERR(syscall(SYS_epoll_create, 0), EINVAL);
+	CHECK_ERR(epoll_ctl(ep, EPOLL_CTL_ADD, 0x3fff, &e), EBADF);
+	CHECK_ERR(epoll_ctl(0x3fff, EPOLL_CTL_ADD, p[0], &e), EBADF);
+	CHECK_ERR(epoll_ctl(ep, EPOLL_CTL_ADD, ep, &e), EINVAL);
+	CHECK_ERR(epoll_ctl(p[0], EPOLL_CTL_ADD, p[1], &e), EINVAL);
+	CHECK_ERR(epoll_ctl(ep, EPOLL_CTL_MOD, p[0], &e), ENOENT);
+	CHECK_ERR(epoll_ctl(ep, EPOLL_CTL_DEL, p[0], &e), ENOENT);
+	CHECK_ERR(epoll_ctl(ep, 99, p[0], &e), EINVAL);
+	CHECK_EQ(add(ep, p[0], EPOLLIN), 0);
+	CHECK_ERR(add(ep, p[0], EPOLLIN), EEXIST);
+	CHECK_ERR(epoll_wait(ep, &e, 0, 0), EINVAL);
+	CHECK_ERR(epoll_wait(ep, &e, -1, 0), EINVAL);
+	int file = open("/tmp", O_RDONLY);
+	CHECK_ERR(add(ep, file, EPOLLIN), EPERM); // files are always ready
+	close(file), close(ep), close(p[0]), close(p[1]);
+}
+
+static void test_level_and_edge(void)
+{
+	int ep = epoll_create1(0), p[2], q[2];
+	struct epoll_event e[4];
+	char c;
+
+	CHECK(pipe(p) == 0 && pipe(q) == 0);
+	CHECK_EQ(add(ep, p[0], EPOLLIN), 0);
+	CHECK_EQ(add(ep, q[0], EPOLLIN | EPOLLET), 0);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 0);
+	CHECK_EQ(write(p[1], "ab", 2), 2);
+	CHECK_EQ(write(q[1], "ab", 2), 2);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 2);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 1); // only the level
+	CHECK_EQ(e[0].data.fd, p[0]);
+	CHECK_EQ(write(q[1], "c", 1), 1);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 2); // a new edge
+	CHECK_EQ(read(p[0], &c, 1), 1);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 1);
+	CHECK_EQ(read(p[0], &c, 1), 1);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 0);
+	close(p[1]);
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 1);
+	CHECK_EQ(e[0].events, EPOLLHUP);
+	close(p[0]); // closing the last descriptor takes it out
+	CHECK_EQ(epoll_wait(ep, e, 4, 0), 0);
+	close(q[0]), close(q[1]), close(ep);
+}
+
+static void test_oneshot_and_modify(void)
+{
+	int ep = epoll_create1(0), fd = eventfd(1, 0);
+	struct epoll_event e = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = 42};
+
+	CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), 0);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 1);
+	CHECK_EQ(e.data.u64, 42);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 0);
+	e.events = EPOLLOUT, e.data.u64 = 43;
+	CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_MOD, fd, &e), 0);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 1);
+	CHECK(e.events == EPOLLOUT && e.data.u64 == 43);
+	CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL), 0);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 0);
+	close(ep), close(fd);
+}
+
+static void test_nested(void)
+{
+	int outer = epoll_create1(0), inner = epoll_create1(0), fd = eventfd(0, 0);
+	struct epoll_event e;
+	uint64_t one = 1;
+
+	CHECK_EQ(add(inner, fd, EPOLLIN), 0);
+	CHECK_EQ(add(outer, inner, EPOLLIN), 0);
+	CHECK_ERR(add(inner, outer, EPOLLIN), ELOOP);
+	CHECK_EQ(epoll_wait(outer, &e, 1, 0), 0);
+	CHECK_EQ(write(fd, &one, 8), 8);
+	CHECK_EQ(epoll_wait(outer, &e, 1, 0), 1);
+	CHECK_EQ(e.data.fd, inner);
+	close(outer), close(inner), close(fd);
+}
+
+static void test_timeout(void)
+{
+	int ep = epoll_create1(0);
+	struct epoll_event e;
+	int64_t start = now_ns(CLOCK_MONOTONIC);
+
+	CHECK_EQ(epoll_wait(ep, &e, 1, 50), 0);
+	CHECK(now_ns(CLOCK_MONOTONIC) - start >= 50000000);
+	struct timespec t = {0, 3000000};
+	start = now_ns(CLOCK_MONOTONIC);
+	long r = syscall(441 /* epoll_pwait2 */, ep, &e, 1, &t, NULL, 8);
+	CHECK_EQ(r, 0);
+	CHECK(now_ns(CLOCK_MONOTONIC) - start >= 3000000);
+	close(ep);
+}
+
+static void test_rdhup(void)
+{
+	int ep = epoll_create1(0), s[2];
+	struct epoll_event e;
+
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+	CHECK_EQ(add(ep, s[0], EPOLLIN | EPOLLRDHUP), 0);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 0);
+	CHECK_EQ(shutdown(s[1], SHUT_WR), 0);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 1);
+	CHECK_EQ(e.events, EPOLLIN | EPOLLRDHUP);
+	close(s[1]);
+	CHECK_EQ(epoll_wait(ep, &e, 1, 0), 1);
+	CHECK_EQ(e.events, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+	close(s[0]), close(ep);
+}
+
+static int wake_fd;
+static void *waker(void *arg)
+{
+	uint64_t one = 1;
+
+	for (int i = 0; i < 2000; i++) {
+		if (write(wake_fd, &one, 8) != 8)
+			return (void *)1;
+		if (i % 7 == 0)
+			sched_yield();
+	}
+	return arg;
+}
+
+// No wakeup is lost: every count arrives, though nobody polls.
+static void test_no_lost_wakeups(void)
+{
+	int ep = epoll_create1(0);
+	struct epoll_event e;
+	uint64_t sum = 0, v;
+	pthread_t t;
+
+	wake_fd = eventfd(0, EFD_NONBLOCK);
+	CHECK_EQ(add(ep, wake_fd, EPOLLIN | EPOLLET), 0);
+	CHECK_EQ(pthread_create(&t, NULL, waker, NULL), 0);
+	while (sum < 2000) {
+		CHECK_EQ(epoll_wait(ep, &e, 1, 5000), 1);
+		while (read(wake_fd, &v, 8) == 8)
+			sum += v;
+	}
+	pthread_join(t, NULL);
+	CHECK_EQ(sum, 2000);
+	close(ep), close(wake_fd);
+}
+
+TESTS({"bad-arguments", test_bad_arguments}, {"level-and-edge", test_level_and_edge},
+      {"oneshot-and-modify", test_oneshot_and_modify}, {"nested", test_nested},
+      {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"no-lost-wakeups", test_no_lost_wakeups})
