@@ -111,13 +111,13 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Syscall: syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit, Report: machine.LogWriter(),
 	})
 	terminal := newConsole(machine, k, params.Console)
-	root, err := newRoot(info, program, tree.Config{
+	root, err := newRoot(machine, info, params, program, tree.Config{
 		Kernel: k, Random: random.Fill, Console: terminal.Console, CommandLine: info.CommandLine,
 	})
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	thread, err := start(root, k, params, program)
+	thread, err := root.start(k, params)
 	if err != nil {
 		var refused *elf.Error
 		if errors.As(err, &refused) {
@@ -132,6 +132,8 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	klog.Infof("entry tsc=%d frequency=%d; the program starts %d ticks later", entryTSC, metal.TSCFrequency(), metal.TSC()-entryTSC)
 	thread.Start()
 	ended := k.Wait()
+	k.Stop()
+	root.shares.Sync()
 	if params.Summary {
 		syscall.WriteSummary(machine.LogWriter())
 	}

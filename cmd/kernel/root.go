@@ -12,14 +12,29 @@ import (
 	"elver/boot"
 	"elver/elf"
 	"elver/kernel"
+	"elver/kernel/klog"
 	"elver/kernel/mm"
+	"elver/platform/kvm"
+	"elver/platform/kvm/virtio"
 	"elver/runtime/metal"
 	"elver/syscall"
 	"elver/vfs"
 	"elver/vfs/cpio"
+	"elver/vfs/ninep"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tree"
 )
+
+// rootTag is the tag of the 9p share that is the root file system.
+const rootTag = "fs0"
+
+// root is the file tree that the program sees.
+type root struct {
+	c       *vfs.Context
+	shares  *ninep.Shares
+	program elf.File // the initrd, when that is the program; else nil
+	name    string   // its name
+}
 
 // programName returns the name of the initrd if it is a program, or is taken for one: anything but an
 // archive. It is empty otherwise.
@@ -35,59 +50,198 @@ func programName(info *boot.Info) string {
 
 func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Start, 8))) }
 
-// newRoot builds the file tree. An initrd that is a program is the file /NAME of an in-memory root; an
-// archive is the root.
-func newRoot(info *boot.Info, program string, config tree.Config) (*vfs.Context, error) {
-	fs := tmpfs.New(tmpfs.Options{})
-	if len(info.Modules) == 0 {
-		return nil, errors.New("there is no program: pass one with -initrd FILE")
+// newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
+// a program is the file /NAME there; over a share it stays outside of the tree.
+func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, config tree.Config) (*root, error) {
+	devices, errs := virtio.Probe(machine, params.VirtioMMIO)
+	shares, unusable := ninep.NewShares(devices, ninep.Options{})
+	for _, err := range append(errs, unusable...) {
+		klog.Warnf("%v", err)
 	}
-	initrd := info.Modules[0]
-	if size := initrd.End - initrd.Start; program != "" {
-		if _, err := fs.AddFile("/"+program, initrd.Start, size, 0o755); err != nil {
+	r := &root{shares: shares, name: program}
+	memory := tmpfs.New(tmpfs.Options{})
+	archive := len(info.Modules) > 0 && program == ""
+	if len(info.Modules) > 0 {
+		initrd := info.Modules[0]
+		if archive {
+			if err := cpio.Unpack(memory, initrd.Start, initrd.End-initrd.Start); err != nil {
+				return nil, err
+			}
+		} else if _, err := memory.AddFile("/"+program, initrd.Start, initrd.End-initrd.Start, 0o755); err != nil {
 			return nil, fmt.Errorf("the initrd as /%s: %w", program, err)
 		}
-	} else if err := cpio.Unpack(fs, initrd.Start, size); err != nil {
-		return nil, fmt.Errorf("the initrd: %w", err)
 	}
-	c := vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(fs.Root(), "rootfs")))
-	if err := tree.Populate(c, config); err != nil {
+	tag, options := rootShare(params, shares)
+	switch {
+	case !archive && tag != "":
+		if err := r.mountShare(tag, options, config); err != nil {
+			return nil, err
+		}
+	case len(info.Modules) == 0:
+		return nil, errors.New("there is no program: pass one with -initrd FILE, or a root file system as the 9p share " + rootTag)
+	default:
+		r.c = vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(memory.Root(), "rootfs")))
+		if err := tree.Populate(r.c, config); err != nil {
+			return nil, err
+		}
+	}
+	r.c.Files.Namespace().Register("9p", shares.Mounter())
+	if program != "" {
+		// By a namespace of its own: the tree of a share hasn't got the file.
+		file, err := elf.Open(vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(memory.Root(), "rootfs"))), "/"+program)
+		if err != nil {
+			return nil, notStarted("/"+program, err)
+		}
+		r.program = file
+	}
+	if err := r.mountAll(params.Fstab); err != nil {
 		return nil, err
 	}
-	if err := tree.InstallConsole(c, config.Console); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return r, tree.InstallConsole(r.c, config.Console)
 }
 
-// start makes the first process and has it execute the program: the initrd's, or in a root from an
-// archive the one that argv[0] names, by the search path if need be, or /init.
-func start(c *vfs.Context, k *kernel.Kernel, params *boot.Params, program string) (*kernel.Thread, error) {
-	argv := params.Argv
-	env := params.Environment()
-	path := "/" + program
-	switch {
-	case program != "":
-		if len(argv) == 0 {
-			argv = []string{program}
+// rootShare returns the tag of the share that is the root, with its options: the one that vfs.fstab or
+// vfs.rootdev names, else fs0 if there is one, else none.
+func rootShare(params *boot.Params, shares *ninep.Shares) (tag, options string) {
+	for _, entry := range params.Fstab {
+		if m := parseMount(entry); m.target == "/" && m.kind == "9p" {
+			return m.source, m.options
 		}
-	case len(argv) == 0:
-		path, argv = "/init", []string{"/init"}
-	default:
-		path = search(c, argv[0], env)
 	}
+	if params.RootFS != "" && kindOf(params.RootFS) == "9p" {
+		return params.RootDevice, params.RootOptions
+	}
+	for _, t := range shares.Tags() {
+		if t == rootTag {
+			return t, ""
+		}
+	}
+	return "", ""
+}
+
+// mountShare makes a share the root, with what is always there over it: in memory where the share has no
+// place for it, and never on the host.
+func (r *root) mountShare(tag, options string, config tree.Config) error {
+	fs, err := r.shares.Mount(tag, options)
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("there is no 9p share %q to be the root file system: the machine has %q", tag, r.shares.Tags())
+	} else if err != nil {
+		return err
+	}
+	lacksTmp := false
+	for _, name := range []string{"dev", "proc", "sys", "tmp"} {
+		added, err := fs.AddMountPoint(name)
+		if err != nil {
+			return fmt.Errorf("/%s of the share %q: %w", name, tag, err)
+		}
+		lacksTmp = lacksTmp || added && name == "tmp"
+	}
+	r.c = vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(fs.Root(), tag)))
+	if err := tree.Populate(r.c, config); err != nil {
+		return err
+	}
+	if lacksTmp {
+		return r.c.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
+	}
+	return nil
+}
+
+// mountEntry is an entry of vfs.fstab: SOURCE:TARGET:TYPE[:FLAGS[:OPTIONS[:UKOPTIONS]]].
+type mountEntry struct {
+	source, target, kind, options string
+	flags                         uint64
+}
+
+func parseMount(entry string) (m mountEntry) {
+	fields := append(strings.Split(entry, ":"), "", "", "", "", "")
+	m = mountEntry{source: fields[0], target: fields[1], kind: kindOf(fields[2]), options: fields[4]}
+	for _, word := range strings.Split(fields[3], ",") {
+		switch word {
+		case "ro":
+			m.flags |= unix.MS_RDONLY
+		case "nosuid":
+			m.flags |= unix.MS_NOSUID
+		case "nodev":
+			m.flags |= unix.MS_NODEV
+		case "noexec":
+			m.flags |= unix.MS_NOEXEC
+		default:
+			var n uint64
+			if _, err := fmt.Sscan(word, &n); err == nil {
+				m.flags |= n
+			}
+		}
+	}
+	return m
+}
+
+// kindOf returns Linux's name for a type of file system that Unikraft calls otherwise.
+func kindOf(kind string) string {
+	switch kind {
+	case "9pfs":
+		return "9p"
+	case "ramfs":
+		return "tmpfs"
+	}
+	return kind
+}
+
+// mountAll mounts the entries of vfs.fstab below the root. A target that is missing is made where that
+// is in memory.
+func (r *root) mountAll(fstab []string) error {
+	for _, entry := range fstab {
+		m := parseMount(entry)
+		if m.target == "/" || m.kind == "extract" { // done: the root is one or the other
+			continue
+		}
+		if !strings.HasPrefix(m.target, "/") || m.kind == "" {
+			return fmt.Errorf("vfs.fstab: %q is not SOURCE:TARGET:TYPE with an absolute TARGET", entry)
+		}
+		err := r.c.Mount(m.source, m.target, m.kind, m.flags, m.options)
+		if err == unix.ENOENT {
+			if err = r.c.Mkdir(vfs.AtCWD, m.target, 0o755); err == nil {
+				err = r.c.Mount(m.source, m.target, m.kind, m.flags, m.options)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("vfs.fstab: %q cannot be mounted on %s: %w", m.source, m.target, err)
+		}
+	}
+	return nil
+}
+
+// start makes the first process and has it execute the program: the initrd's, or in a root without one
+// what argv[0] names, by the search path if need be, or /init.
+func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, error) {
 	space, err := mm.New(nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: there is not enough memory: pass a larger -m", path)
+		return nil, errors.New("there is not enough memory for a process: pass a larger -m")
 	}
-	t, err := k.NewFirst(space, c.Files, kernel.DefaultLimits(metal.Frames().Total/8), program)
+	t, err := k.NewFirst(space, r.c.Files, kernel.DefaultLimits(metal.Frames().Total/8), r.name)
 	if err != nil {
 		return nil, err
 	}
 	if params.Dir != "" && params.Dir != "/" {
-		if err := c.Chdir(params.Dir); err != nil {
+		if err := r.c.Chdir(params.Dir); err != nil {
 			return nil, fmt.Errorf("env.vars sets PWD=%s, which is no directory to start in: %w", params.Dir, err)
 		}
+	}
+	argv, env := params.Argv, params.Environment()
+	if r.program != nil {
+		path := "/" + r.name
+		if len(argv) == 0 {
+			argv = []string{r.name}
+		}
+		if err := syscall.ExecuteFile(t, r.program, path, path, argv, env); err != nil {
+			return nil, notStarted(path, err)
+		}
+		return t, nil
+	}
+	path := "/init"
+	if len(argv) == 0 {
+		argv = []string{path}
+	} else {
+		path = search(r.c, argv[0], env)
 	}
 	if err := syscall.Execute(t, path, argv, env); err != nil {
 		return nil, notStarted(path, err)

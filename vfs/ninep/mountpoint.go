@@ -11,21 +11,21 @@ import (
 )
 
 // AddMountPoint makes name a directory of the root to mount something on: in memory, never on the server,
-// unless the server has a file of that name.
+// unless the server has a file of that name. It reports whether it had to.
 //
 // Precondition: the file system isn't in use yet.
-func (f *FS) AddMountPoint(name string) error {
+func (f *FS) AddMountPoint(name string) (added bool, err error) {
 	root := f.root.Inode().(*inode)
 	if f.root.Child(name) != nil {
-		return nil
+		return false, nil
 	}
 	i, err := root.Lookup(nil, name)
 	if err == nil {
 		f.root.Add(name, i)
-		return nil
+		return false, nil
 	}
 	if err != unix.ENOENT {
-		return err
+		return false, err
 	}
 	// Numbers that no server gives to files: those of its host's files are small.
 	f.pointsMu.Lock()
@@ -34,7 +34,7 @@ func (f *FS) AddMountPoint(name string) error {
 	p.Init(f, ^uint64(0)>>1-uint64(len(f.mountPoints.list)), unix.S_IFDIR|0o755, 0, 0, 0)
 	f.mountPoints.list = append(f.mountPoints.list, point{name, p.Ino()})
 	f.root.Add(name, p)
-	return nil
+	return true, nil
 }
 
 // mountPoints are those that are in memory.

@@ -618,7 +618,8 @@ func TestMountPoints(t *testing.T) {
 	m.hostWrite("b", "")
 	m.ok("mkdir", os.Mkdir(m.host("proc"), 0o755))
 	for _, n := range []string{"dev", "proc", "tmp"} {
-		m.ok(n, m.fs.AddMountPoint(n))
+		_, err := m.fs.AddMountPoint(n)
+		m.ok(n, err)
 	}
 	m.want("mkdir", m.Mkdir(vfs.AtCWD, "/dev", 0o755), unix.EEXIST)
 	d := m.open("/", unix.O_RDONLY|unix.O_DIRECTORY)
