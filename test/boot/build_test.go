@@ -75,7 +75,9 @@ func (b *building) make(k kind, name string) {
 	case staticExe:
 		words = []string{"gcc", "-O2", "-static", "-no-pie", "-pthread", "-o", b.path, source}
 	case musl:
-		words = []string{"musl-gcc", "-O2", "-static", "-pthread", "-o", b.path, source}
+		// Linux's own headers, which the wrapper leaves out, come after musl's.
+		words = []string{"musl-gcc", "-O2", "-static", "-pthread", "-idirafter", "/usr/include",
+			"-idirafter", "/usr/include/x86_64-linux-gnu", "-o", b.path, source}
 	case goProgram:
 		words = []string{"go", "build", "-o", b.path, "./" + name}
 	case rust:

@@ -143,7 +143,6 @@ static void test_unknown_calls(void)
 	CHECK_ERR(syscall(333 + 2000), ENOSYS);
 	CHECK_ERR(syscall(100000), ENOSYS);
 	CHECK_ERR(syscall(174 /* create_module */), ENOSYS);
-	CHECK_ERR(syscall(335), ENOSYS);
 }
 
 static void test_membarrier_rseq(void)
