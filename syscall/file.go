@@ -231,7 +231,7 @@ func (l *local) read(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 		if err == nil || err != unix.EAGAIN || d.NonBlocking() {
 			return 0, err
 		}
-		if err := t.BlockOn(d, waiter.ReadableEvents, kernel.Never); err != nil {
+		if err := waitForFile(t, d, waiter.ReadableEvents); err != nil {
 			return 0, err
 		}
 	}
@@ -251,12 +251,12 @@ func (l *local) write(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 			continue
 		}
 		if err == unix.EAGAIN && !d.NonBlocking() {
-			err = t.BlockOn(d, waiter.WritableEvents, kernel.Never)
+			err = waitForFile(t, d, waiter.WritableEvents)
 			if err == nil {
 				continue
 			}
 		}
-		if err == unix.EPIPE {
+		if err == unix.EPIPE && hasBrokenPipe(d, done) {
 			brokenPipe(t)
 		}
 		if done > 0 {

@@ -48,6 +48,7 @@ type local struct {
 	schedule scheduling
 	epoll    *epollRoom       // made by the first epoll_wait
 	watches  *[fewFiles]watch // made by the first poll
+	sockets  *socketRoom      // made by the first call on a socket
 }
 
 // localOf returns t's local.

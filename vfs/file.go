@@ -182,6 +182,9 @@ func (d *Description) SetFlags(c *Context, flags uint32) error {
 // Precondition: the caller has one.
 func (d *Description) Incref() { d.refs.Add(1) }
 
+// Refs returns how many references there are, for a moment.
+func (d *Description) Refs() int64 { return d.refs.Load() }
+
 // tryIncref adds a reference unless the file is already closed.
 func (d *Description) tryIncref() bool {
 	for {

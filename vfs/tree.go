@@ -141,6 +141,23 @@ func (c *Context) Bind(path string, mode uint32) (Path, error) {
 	return Path{}, err
 }
 
+// FindSocket returns the socket file that connect(2) of AF_UNIX names: EACCES if the caller may not write
+// to it, ECONNREFUSED if it is none.
+func (c *Context) FindSocket(path string) (Inode, error) {
+	p, err := c.walk(AtCWD, path, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.allow(p, mayWriteAccess); err != nil {
+		return nil, err
+	}
+	i := p.Inode()
+	if mode, _, _ := i.Perm(); mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, unix.ECONNREFUSED
+	}
+	return i, nil
+}
+
 // Symlink is symlinkat(2).
 func (c *Context) Symlink(target string, dirfd int32, path string) error {
 	if target == "" {

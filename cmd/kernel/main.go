@@ -20,6 +20,8 @@ import (
 	"elver/kernel"
 	"elver/kernel/klog"
 	"elver/kernel/random"
+	"elver/net"
+	"elver/net/unixsocket"
 	"elver/platform/kvm"
 	"elver/runtime/metal"
 	"elver/syscall"
@@ -97,6 +99,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if n := machine.CPUCount(); n > 1 {
 		klog.Infof("the machine has %d CPUs; one is used", n)
 	}
+	net.Register(unix.AF_UNIX, unixsocket.Family{})
 	if params.Strace {
 		syscall.Trace(machine.LogWriter())
 	}
