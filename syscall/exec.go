@@ -103,13 +103,6 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 	if err != nil {
 		return err
 	}
-	return ExecuteFile(t, file, name, execPath(dirFD, name), argv, env)
-}
-
-// ExecuteFile is ExecuteAt for a file that is open, which it takes over: name is what it was called by,
-// path what the program is told of that (AT_EXECFN).
-func ExecuteFile(t *kernel.Thread, file elf.File, name, path string, argv, env []string) error {
-	c := filesOf(t)
 	d := elf.Description(file)
 	creds, secure := t.Creds().Exec(privileges(t, d))
 	space, err := mm.New(t.Proc.Limits)
@@ -118,7 +111,7 @@ func ExecuteFile(t *kernel.Thread, file elf.File, name, path string, argv, env [
 		return err
 	}
 	image, err := elf.Load(elf.Params{
-		Space: space, File: file, Path: path,
+		Space: space, File: file, Path: execPath(dirFD, name),
 		Open: func(path string) (elf.File, error) { return elf.Open(c, path) },
 		Args: argv, Env: env,
 		UID: creds.RUID, EUID: creds.EUID, GID: creds.RGID, EGID: creds.EGID, Secure: secure,

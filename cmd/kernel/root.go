@@ -32,8 +32,7 @@ const rootTag = "fs0"
 type root struct {
 	c       *vfs.Context
 	shares  *ninep.Shares
-	program elf.File // the initrd, when that is the program; else nil
-	name    string   // its name
+	program string // the initrd's name, when that is the program; else empty
 }
 
 // programName returns the name of the initrd if it is a program, or is taken for one: anything but an
@@ -51,30 +50,34 @@ func programName(info *boot.Info) string {
 func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Start, 8))) }
 
 // newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
-// a program is the file /NAME there; over a share it stays outside of the tree.
+// a program is the file /NAME there, over a share mounted on a file in memory.
 func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, config tree.Config) (*root, error) {
 	devices, errs := virtio.Probe(machine, params.VirtioMMIO)
 	shares, unusable := ninep.NewShares(devices, ninep.Options{})
 	for _, err := range append(errs, unusable...) {
 		klog.Warnf("%v", err)
 	}
-	r := &root{shares: shares, name: program}
+	r := &root{shares: shares, program: program}
 	memory := tmpfs.New(tmpfs.Options{})
 	archive := len(info.Modules) > 0 && program == ""
+	var file *vfs.Dentry
 	if len(info.Modules) > 0 {
 		initrd := info.Modules[0]
 		if archive {
 			if err := cpio.Unpack(memory, initrd.Start, initrd.End-initrd.Start); err != nil {
 				return nil, err
 			}
-		} else if _, err := memory.AddFile("/"+program, initrd.Start, initrd.End-initrd.Start, 0o755); err != nil {
-			return nil, fmt.Errorf("the initrd as /%s: %w", program, err)
+		} else {
+			var err error
+			if file, err = memory.AddFile("/"+program, initrd.Start, initrd.End-initrd.Start, 0o755); err != nil {
+				return nil, fmt.Errorf("the initrd as /%s: %w", program, err)
+			}
 		}
 	}
 	tag, options := rootShare(params, shares)
 	switch {
 	case !archive && tag != "":
-		if err := r.mountShare(tag, options, config); err != nil {
+		if err := r.mountShare(tag, options, file, config); err != nil {
 			return nil, err
 		}
 	case len(info.Modules) == 0:
@@ -86,14 +89,6 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 		}
 	}
 	r.c.Files.Namespace().Register("9p", shares.Mounter())
-	if program != "" {
-		// By a namespace of its own: the tree of a share hasn't got the file.
-		file, err := elf.Open(vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(memory.Root(), "rootfs"))), "/"+program)
-		if err != nil {
-			return nil, notStarted("/"+program, err)
-		}
-		r.program = file
-	}
 	if err := r.mountAll(params.Fstab); err != nil {
 		return nil, err
 	}
@@ -120,17 +115,22 @@ func rootShare(params *boot.Params, shares *ninep.Shares) (tag, options string) 
 }
 
 // mountShare makes a share the root, with what is always there over it: in memory where the share has no
-// place for it, and never on the host.
-func (r *root) mountShare(tag, options string, config tree.Config) error {
+// place for it, and never on the host. program, if not nil, is the initrd's file.
+func (r *root) mountShare(tag, options string, program *vfs.Dentry, config tree.Config) error {
 	fs, err := r.shares.Mount(tag, options)
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("there is no 9p share %q to be the root file system: the machine has %q", tag, r.shares.Tags())
 	} else if err != nil {
 		return err
 	}
+	if program != nil {
+		if _, err := fs.AddMountPoint(r.program, unix.S_IFREG|0o755); err != nil {
+			return fmt.Errorf("/%s over the share %q: %w", r.program, tag, err)
+		}
+	}
 	lacksTmp := false
 	for _, name := range []string{"dev", "proc", "sys", "tmp"} {
-		added, err := fs.AddMountPoint(name)
+		added, err := fs.AddMountPoint(name, unix.S_IFDIR|0o755)
 		if err != nil {
 			return fmt.Errorf("/%s of the share %q: %w", name, tag, err)
 		}
@@ -139,6 +139,15 @@ func (r *root) mountShare(tag, options string, config tree.Config) error {
 	r.c = vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(fs.Root(), tag)))
 	if err := tree.Populate(r.c, config); err != nil {
 		return err
+	}
+	if program != nil {
+		at, err := r.c.Walk(vfs.AtCWD, "/"+r.program, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil {
+			_, err = r.c.Files.Namespace().Attach(at, program, "initrd", 0)
+		}
+		if err != nil {
+			return fmt.Errorf("/%s over the share %q, which has something else of that name: %w", r.program, tag, err)
+		}
 	}
 	if lacksTmp {
 		return r.c.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
@@ -217,7 +226,7 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 	if err != nil {
 		return nil, errors.New("there is not enough memory for a process: pass a larger -m")
 	}
-	t, err := k.NewFirst(space, r.c.Files, kernel.DefaultLimits(metal.Frames().Total/8), r.name)
+	t, err := k.NewFirst(space, r.c.Files, kernel.DefaultLimits(metal.Frames().Total/8), r.program)
 	if err != nil {
 		return nil, err
 	}
@@ -227,20 +236,16 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 		}
 	}
 	argv, env := params.Argv, params.Environment()
-	if r.program != nil {
-		path := "/" + r.name
-		if len(argv) == 0 {
-			argv = []string{r.name}
-		}
-		if err := syscall.ExecuteFile(t, r.program, path, path, argv, env); err != nil {
-			return nil, notStarted(path, err)
-		}
-		return t, nil
-	}
 	path := "/init"
-	if len(argv) == 0 {
+	switch {
+	case r.program != "":
+		path = "/" + r.program
+		if len(argv) == 0 {
+			argv = []string{r.program}
+		}
+	case len(argv) == 0:
 		argv = []string{path}
-	} else {
+	default:
 		path = search(r.c, argv[0], env)
 	}
 	if err := syscall.Execute(t, path, argv, env); err != nil {

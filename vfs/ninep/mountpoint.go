@@ -10,11 +10,12 @@ import (
 	"elver/vfs"
 )
 
-// AddMountPoint makes name a directory of the root to mount something on: in memory, never on the server,
-// unless the server has a file of that name. It reports whether it had to.
+// AddMountPoint makes name a file of the root to mount something on, of the type in mode (S_IFDIR or
+// S_IFREG): in memory, never on the server, unless the server has a file of that name. It reports whether
+// it had to.
 //
 // Precondition: the file system isn't in use yet.
-func (f *FS) AddMountPoint(name string) (added bool, err error) {
+func (f *FS) AddMountPoint(name string, mode uint32) (added bool, err error) {
 	root := f.root.Inode().(*inode)
 	if f.root.Child(name) != nil {
 		return false, nil
@@ -31,7 +32,7 @@ func (f *FS) AddMountPoint(name string) (added bool, err error) {
 	f.pointsMu.Lock()
 	defer f.pointsMu.Unlock()
 	p := &mountPoint{}
-	p.Init(f, ^uint64(0)>>1-uint64(len(f.mountPoints.list)), unix.S_IFDIR|0o755, 0, 0, 0)
+	p.Init(f, ^uint64(0)>>1-uint64(len(f.mountPoints.list)), mode, 0, 0, 0)
 	f.mountPoints.list = append(f.mountPoints.list, point{name, p.Ino()})
 	f.root.Add(name, p)
 	return true, nil
@@ -65,7 +66,7 @@ func (p *mountPoints) has(name string) bool {
 	return slices.ContainsFunc(p.list, func(q point) bool { return q.name == name })
 }
 
-// mountPoint is a directory in memory, empty and unchangeable.
+// mountPoint is a directory or file in memory, empty and unchangeable.
 type mountPoint struct{ vfs.BaseInode }
 
 // Open opens it.

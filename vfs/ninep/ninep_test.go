@@ -618,7 +618,7 @@ func TestMountPoints(t *testing.T) {
 	m.hostWrite("b", "")
 	m.ok("mkdir", os.Mkdir(m.host("proc"), 0o755))
 	for _, n := range []string{"dev", "proc", "tmp"} {
-		_, err := m.fs.AddMountPoint(n)
+		_, err := m.fs.AddMountPoint(n, unix.S_IFDIR|0o755)
 		m.ok(n, err)
 	}
 	m.want("mkdir", m.Mkdir(vfs.AtCWD, "/dev", 0o755), unix.EEXIST)
