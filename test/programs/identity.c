@@ -149,7 +149,8 @@ static void test_membarrier_rseq(void)
 {
 	// glibc has registered the thread already, or nobody has.
 	long r = syscall(SYS_rseq, 8, 32, 0, 0x53053053);
-	CHECK(r == -1 && (errno == EINVAL || errno == EBUSY || errno == EFAULT));
+	int err = errno;
+	CHECK(r == -1 && (err == EINVAL || err == EBUSY || err == EFAULT));
 	CHECK(syscall(SYS_membarrier, 0, 0, 0) >= 0);
 }
 
