@@ -136,6 +136,7 @@ func (p *Process) end() {
 	if p.Attach != nil {
 		p.Attach.Exit()
 	}
+	p.leaveTerminal()
 	p.mu.Lock()
 	p.exiting = true
 	p.dead.maxRSSKiB = max(p.dead.maxRSSKiB, maxRSS)

@@ -19,8 +19,14 @@ type Session struct {
 	id       int32
 	leader   *Process // guarded by Kernel.tree; nil once it has ended
 	groups   int      // guarded by Kernel.tree
-	terminal any      // guarded by Kernel.tree
+	terminal Terminal // guarded by Kernel.tree
 	k        *Kernel
+}
+
+// Terminal is the controlling terminal of a session: vfs's.
+type Terminal interface {
+	// LeaderGone is called, without locks, when the session's leader has ended.
+	LeaderGone(s *Session)
 }
 
 // ID returns the group's number.
@@ -39,18 +45,32 @@ func (s *Session) Leader() *Process {
 	return s.leader
 }
 
-// Terminal returns what SetTerminal set: vfs's controlling terminal, or nil.
-func (s *Session) Terminal() any {
+// Terminal returns what SetTerminal set, nil for none.
+func (s *Session) Terminal() Terminal {
 	s.k.tree.Lock()
 	defer s.k.tree.Unlock()
 	return s.terminal
 }
 
 // SetTerminal sets the session's controlling terminal.
-func (s *Session) SetTerminal(terminal any) {
+func (s *Session) SetTerminal(terminal Terminal) {
 	s.k.tree.Lock()
 	defer s.k.tree.Unlock()
 	s.terminal = terminal
+}
+
+// leaveTerminal tells the terminal of the session that p leads, if it does, that p has ended.
+func (p *Process) leaveTerminal() {
+	p.k.tree.Lock()
+	s := p.group.session
+	var t Terminal
+	if s.leader == p {
+		t, s.terminal = s.terminal, nil
+	}
+	p.k.tree.Unlock()
+	if t != nil {
+		t.LeaderGone(s)
+	}
 }
 
 // Kill sends sig to every process of the group without asking for permission: for terminals.

@@ -58,8 +58,7 @@ func (c *console) signal(k *kernel.Kernel, group int32, sig kernel.Signal) {
 func (c *console) adopt(t *kernel.Thread) {
 	c.first = t
 	if terminal, ok := c.Console.(*tty.Terminal); ok {
-		if err := terminal.SetSession(t.Proc.PID, t.Proc.PID, true); err != nil {
-			klog.Warnf("the console is no controlling terminal: %v", err)
-		}
+		group := t.Proc.Group()
+		terminal.SetSession(group.Session(), group.ID())
 	}
 }

@@ -97,8 +97,8 @@ func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags ui
 	case unix.Mkdev(memMajor, urandomMinor):
 		return &urandom{source: f.config.Random}, nil
 	case unix.Mkdev(ttyAuxMajor, ttyMinor):
-		t, ok := f.config.Console.(*tty.Terminal)
-		if !ok || !controls(t, c) {
+		t := tty.Controlling(c)
+		if t == nil {
 			return nil, unix.ENXIO
 		}
 		return t.Open(flags), nil
@@ -109,15 +109,6 @@ func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags ui
 		return f.config.Console.Open(flags), nil
 	}
 	return nil, unix.ENXIO
-}
-
-// controls says whether t is the controlling terminal of c's session.
-func controls(t *tty.Terminal, c *vfs.Context) bool {
-	if c.Thread == nil {
-		return true
-	}
-	g := c.Thread.Proc.Group()
-	return g != nil && g.Session() != nil && g.Session().ID() == t.Session()
 }
 
 // null swallows everything. One stands for all opens: it has no state.

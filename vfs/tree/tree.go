@@ -9,6 +9,7 @@ import (
 	"elver/kernel"
 	"elver/vfs"
 	"elver/vfs/devfs"
+	"elver/vfs/devpts"
 	"elver/vfs/procfs"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tty"
@@ -22,6 +23,9 @@ type Config struct {
 	CommandLine string
 	CPUInfo     func() string
 }
+
+// ttyGroup is Debian's group tty, which terminals belong to so that others may write to them.
+const ttyGroup = 5
 
 // Populate mounts them in c's namespace, over any root, and makes their types known to mount(2).
 func Populate(c *vfs.Context, config Config) error {
@@ -39,6 +43,7 @@ func Populate(c *vfs.Context, config Config) error {
 		flags uint64
 	}{
 		{"/dev", dev.Root(), unix.MS_NOSUID},
+		{"/dev/pts", devpts.New(config.Kernel, devpts.Options{Mode: 0o620, GID: ttyGroup, HasGID: true}).Root(), unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"/dev/shm", tmpfs.New(shared).Root(), unix.MS_NOSUID | unix.MS_NODEV},
 		{"/proc", proc.Root(), unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"/sys", sys.Root(), unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
@@ -62,6 +67,7 @@ func Populate(c *vfs.Context, config Config) error {
 	ns.Register("tmpfs", tmpfs.Mounter(memory))
 	ns.Register("ramfs", tmpfs.Mounter(memory))
 	ns.Register("devtmpfs", func(*vfs.Context, string, string) (*vfs.Dentry, error) { return dev.Root(), nil })
+	ns.Register("devpts", devpts.Mounter(config.Kernel))
 	ns.Register("proc", proc.Mounter())
 	ns.Register("sysfs", sys.Mounter())
 	return nil

@@ -10,6 +10,7 @@ package tty
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,6 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
-	"elver/vfs"
 )
 
 // bufferSize is how much input waits for a reader, and the longest line, its end included (termios(3),
@@ -33,27 +33,32 @@ type Terminal struct {
 	signal func(group int32, s kernel.Signal)
 	queue  waiter.Queue
 	room   chan struct{}
+	pty    *Master // the other end; nil of a serial line
+	device uint64  // its number
+
+	hangups atomic.Uint32 // files opened before the last one can do nothing any more
 
 	readMu sync.Mutex
 	piece  [pieceSize]byte // guarded by readMu: on its way to a reader
 
-	mu      sync.Mutex
-	termios unix.Termios
-	size    unix.Winsize
-	data    []byte // for readers
-	chunks  []int  // in canonical mode: how data divides into lines; an end of file ends one too
-	line    []byte // being typed in canonical mode
-	echo    []byte // to be written when mu is dropped
-	literal bool   // VLNEXT was typed
-	stopped bool   // VSTOP was typed
-	ended   bool   // no input comes any more
-	column  int    // of the cursor
-	start   int    // column where the line being typed begins
-	need    int    // bytes that the last raw read waited for
-	expired bool   // VTIME is over
-	timer   *time.Timer
-	session int32
-	group   int32 // in the foreground
+	mu        sync.Mutex
+	termios   unix.Termios
+	size      unix.Winsize
+	data      []byte // for readers
+	chunks    []int  // in canonical mode: how data divides into lines; an end of file ends one too
+	line      []byte // being typed in canonical mode
+	echo      []byte // to be written when mu is dropped
+	literal   bool   // VLNEXT was typed
+	stopped   bool   // VSTOP was typed
+	ended     bool   // no input comes any more
+	column    int    // of the cursor
+	start     int    // column where the line being typed begins
+	need      int    // bytes that the last raw read waited for
+	expired   bool   // VTIME is over
+	exclusive bool   // TIOCEXCL
+	timer     *time.Timer
+	session   *kernel.Session
+	group     int32 // in the foreground
 
 	outMu sync.Mutex
 	out   [2 * pieceSize]byte
@@ -78,6 +83,7 @@ func New(output func([]byte), signal func(group int32, s kernel.Signal)) *Termin
 	c[unix.VINTR], c[unix.VQUIT], c[unix.VERASE], c[unix.VKILL], c[unix.VEOF] = 3, 28, 127, 21, 4
 	c[unix.VMIN], c[unix.VSTART], c[unix.VSTOP], c[unix.VSUSP] = 1, 17, 19, 26
 	c[unix.VREPRINT], c[unix.VDISCARD], c[unix.VWERASE], c[unix.VLNEXT] = 18, 15, 23, 22
+	t.device = unix.Mkdev(5, 1)
 	return t
 }
 
@@ -155,7 +161,7 @@ func (t *Terminal) take(b byte) kernel.Signal {
 	if i&unix.IXON != 0 {
 		switch {
 		case is(unix.VSTOP):
-			t.stopped = true
+			t.stop0()
 			return 0
 		case is(unix.VSTART):
 			t.start0()
@@ -269,6 +275,15 @@ func (t *Terminal) start0() {
 	if t.stopped {
 		t.stopped = false
 		t.queue.Notify(waiter.WritableEvents)
+		t.tellMaster(unix.TIOCPKT_START)
+	}
+}
+
+// stop0 holds output up. Precondition: mu is held.
+func (t *Terminal) stop0() {
+	if !t.stopped {
+		t.stopped = true
+		t.tellMaster(unix.TIOCPKT_STOP)
 	}
 }
 
@@ -383,9 +398,14 @@ func (t *Terminal) kill(b byte) {
 func (t *Terminal) flushInput() {
 	t.data, t.chunks, t.line = t.data[:0], nil, t.line[:0]
 	t.tellRoom()
+	t.tellMaster(unix.TIOCPKT_FLUSHREAD)
 }
 
 func (t *Terminal) tellRoom() {
+	if t.pty != nil {
+		t.pty.queue.Notify(waiter.WritableEvents)
+		return
+	}
 	select {
 	case t.room <- struct{}{}:
 	default:
@@ -546,10 +566,11 @@ func (t *Terminal) writePiece(src *mm.Buffer) (int, error) {
 	t.mu.Lock()
 	stopped := t.stopped
 	t.mu.Unlock()
-	if stopped {
+	room := t.outputRoom()
+	if stopped || room == 0 {
 		return 0, unix.EAGAIN
 	}
-	n, err := src.CopyIn(t.in[:min(src.Len(), pieceSize)])
+	n, err := src.CopyIn(t.in[:min(src.Len(), pieceSize, room)])
 	t.put(t.in[:n], true)
 	return n, err
 }
@@ -653,6 +674,10 @@ func (t *Terminal) Termios() unix.Termios {
 func (t *Terminal) SetTermios(s unix.Termios, flush bool) {
 	t.mu.Lock()
 	was := t.canonical()
+	if t.pty != nil {
+		s.Cflag = s.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8 | unix.CREAD
+		t.pty.flowChanged(&t.termios, &s)
+	}
 	t.termios = s
 	if flush {
 		t.flushInput()
@@ -725,7 +750,7 @@ func (t *Terminal) Flow(action int) error {
 	stop, start := t.termios.Cc[unix.VSTOP], t.termios.Cc[unix.VSTART]
 	switch action {
 	case unix.TCOOFF:
-		t.stopped = true
+		t.stop0()
 	case unix.TCOON:
 		t.start0()
 	}
@@ -741,175 +766,3 @@ func (t *Terminal) Flow(action int) error {
 	}
 	return nil
 }
-
-// Session returns the session whose terminal this is, 0 for none (TIOCGSID).
-func (t *Terminal) Session() int32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.session
-}
-
-// Group returns the process group in the foreground (TIOCGPGRP).
-func (t *Terminal) Group() int32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.group
-}
-
-// SetSession makes the terminal that of a session, with its leader's group in the foreground
-// (TIOCSCTTY): EPERM if it is another session's, unless steal is set.
-func (t *Terminal) SetSession(session, group int32, steal bool) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.session != 0 && t.session != session && !steal {
-		return unix.EPERM
-	}
-	t.session, t.group = session, group
-	return nil
-}
-
-// LeaveSession ends that (TIOCNOTTY by the session's leader, or its end): the foreground gets SIGHUP and
-// SIGCONT.
-func (t *Terminal) LeaveSession(session int32) {
-	t.mu.Lock()
-	if t.session != session || session == 0 {
-		t.mu.Unlock()
-		return
-	}
-	group := t.group
-	t.session, t.group = 0, 0
-	t.mu.Unlock()
-	if group != 0 {
-		t.signal(group, kernel.Signal(unix.SIGHUP))
-		t.signal(group, kernel.Signal(unix.SIGCONT))
-	}
-}
-
-// SetGroup puts a process group of the session into the foreground (TIOCSPGRP). The caller has checked
-// that it is one.
-func (t *Terminal) SetGroup(session, group int32) error {
-	if group < 0 {
-		return unix.EINVAL
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.session != session {
-		return unix.ENOTTY
-	}
-	t.group = group
-	return nil
-}
-
-// Open returns an open file on the terminal.
-func (t *Terminal) Open(flags uint32) vfs.File { return &file{terminal: t} }
-
-// file is an open terminal.
-type file struct {
-	vfs.BaseFile
-	terminal *Terminal
-}
-
-// Holder is an open file that is a terminal.
-type Holder interface{ Terminal() *Terminal }
-
-// Of returns the terminal that d is, or nil.
-func Of(d *vfs.Description) *Terminal {
-	if h, ok := d.File().(Holder); ok {
-		return h.Terminal()
-	}
-	return nil
-}
-
-// Terminal returns the terminal.
-func (f *file) Terminal() *Terminal { return f.terminal }
-
-// background returns the process group of a caller whose controlling terminal this is and that is not
-// in the foreground.
-func (f *file) background(c *vfs.Context) *kernel.ProcessGroup {
-	if c == nil || c.Thread == nil {
-		return nil
-	}
-	g := c.Thread.Proc.Group()
-	if g == nil || g.Session() == nil {
-		return nil
-	}
-	t := f.terminal
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.session == 0 || g.Session().ID() != t.session || g.ID() == t.group || t.group == 0 {
-		return nil
-	}
-	return g
-}
-
-// stopBackground applies job control to a caller in the background: EIO, or the signal and ERESTARTSYS.
-func (f *file) stopBackground(c *vfs.Context, s unix.Signal) error {
-	g := f.background(c)
-	if g == nil {
-		return nil
-	}
-	sig := kernel.Signal(s)
-	ignored := c.Thread.Mask().Has(sig) || c.Thread.Proc.Action(sig).Handler == 1
-	if ignored || g.Orphaned() {
-		if s == unix.SIGTTOU && ignored {
-			return nil
-		}
-		return unix.EIO
-	}
-	g.Kill(sig, kernel.KernelInfo(sig))
-	return kernel.ERESTARTSYS
-}
-
-// Read reads; from the background it stops the group.
-func (f *file) Read(c *vfs.Context, dst *mm.Buffer, off int64) (int, error) {
-	if err := f.stopBackground(c, unix.SIGTTIN); err != nil {
-		return 0, err
-	}
-	return f.terminal.Read(dst)
-}
-
-// Write writes; with TOSTOP it stops a group in the background.
-func (f *file) Write(c *vfs.Context, src *mm.Buffer, off int64) (int, error) {
-	t := f.terminal
-	t.mu.Lock()
-	toStop := t.local(unix.TOSTOP)
-	t.mu.Unlock()
-	if toStop {
-		if err := f.stopBackground(c, unix.SIGTTOU); err != nil {
-			return 0, err
-		}
-	}
-	return t.Write(src)
-}
-
-// CheckChange applies job control to a caller that changes settings (TCSETS*, TIOCSPGRP, TCFLSH …).
-func CheckChange(c *vfs.Context, d *vfs.Description) error {
-	if f, ok := d.File().(*file); ok {
-		return f.stopBackground(c, unix.SIGTTOU)
-	}
-	return nil
-}
-
-// Readiness says what is possible now.
-func (f *file) Readiness(mask waiter.EventMask) waiter.EventMask {
-	t := f.terminal
-	var r waiter.EventMask
-	t.mu.Lock()
-	if !t.stopped {
-		r |= waiter.WritableEvents
-	}
-	if t.readable() {
-		r |= waiter.ReadableEvents
-	}
-	t.mu.Unlock()
-	return r & mask
-}
-
-// EventRegister has e told of input.
-func (f *file) EventRegister(e *waiter.Entry) error {
-	f.terminal.queue.EventRegister(e)
-	return nil
-}
-
-// EventUnregister undoes EventRegister.
-func (f *file) EventUnregister(e *waiter.Entry) { f.terminal.queue.EventUnregister(e) }
