@@ -47,6 +47,7 @@ func (k *Kernel) newThread(p *Process, c *amd64.Context, creds *Credentials, nam
 	t.creds.Store(creds)
 	t.comm.Store(&name)
 	t.timerSlackNS.Store(defaultTimerSlackNS)
+	t.defaultSlackNS = defaultTimerSlackNS
 	return t
 }
 
@@ -179,6 +180,8 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	}
 	child.noNewPrivs.Store(t.noNewPrivs.Load())
 	child.timerSlackNS.Store(t.timerSlackNS.Load())
+	child.defaultSlackNS = t.timerSlackNS.Load()
+	t.inheritScheduling(child)
 	if a.Flags&unix.CLONE_CHILD_CLEARTID != 0 {
 		child.clearTID = a.ChildTID
 	}

@@ -44,16 +44,16 @@ func (p *Process) SetChildSubreaper(v bool) {
 	p.subreaper = v
 }
 
-// defaultTimerSlackNS is what PR_GET_TIMERSLACK says of who never set it.
+// defaultTimerSlackNS is the timer slack of the first thread. The others' default is what their maker had.
 const defaultTimerSlackNS = 50_000
 
 // TimerSlack returns PR_GET_TIMERSLACK, in nanoseconds. It has no effect: timers are exact.
 func (t *Thread) TimerSlack() uint64 { return t.timerSlackNS.Load() }
 
-// SetTimerSlack implements PR_SET_TIMERSLACK; 0 is the default.
+// SetTimerSlack implements PR_SET_TIMERSLACK; 0 is the thread's default.
 func (t *Thread) SetTimerSlack(ns uint64) {
 	if ns == 0 {
-		ns = defaultTimerSlackNS
+		ns = t.defaultSlackNS
 	}
 	t.timerSlackNS.Store(ns)
 }

@@ -37,22 +37,24 @@ type Thread struct {
 	waitMask SigSet // real mask during sigtimedwait, which counts as not ignoring: sigtimedwait(2)
 	exited   bool   // has left the list of threads
 
-	savedMask    SigSet // to restore when workMask is set: sigsuspend, ppoll …
-	altStack     AltStack
-	restart      func(*Thread) (uint64, error) // of restart_syscall(2)
-	clearTID     uint64                        // set_tid_address(2)
-	robustList   uint64                        // set_robust_list(2)
-	rseq         rseqArea
-	index        int          // in Process.threads
-	exitStatus   ExitStatus   // that exit(2) or the kill set
-	parentDeath  atomic.Int32 // PR_SET_PDEATHSIG
-	noNewPrivs   atomic.Bool
-	timerSlackNS atomic.Uint64
-	startTime    int64                  // Monotonic, in nanoseconds
-	panics       int                    // of the kernel's, while it served this thread
-	stopCounted  bool                   // Proc.stopCount has it; guarded by Proc.mu
-	ownsPI       atomic.Bool            // somebody waited for a PI futex that it owned
-	vforkParent  atomic.Pointer[Thread] // waits until this one calls execve or ends
+	savedMask      SigSet // to restore when workMask is set: sigsuspend, ppoll …
+	altStack       AltStack
+	restart        func(*Thread) (uint64, error) // of restart_syscall(2)
+	clearTID       uint64                        // set_tid_address(2)
+	robustList     uint64                        // set_robust_list(2)
+	rseq           rseqArea
+	index          int          // in Process.threads
+	exitStatus     ExitStatus   // that exit(2) or the kill set
+	parentDeath    atomic.Int32 // PR_SET_PDEATHSIG
+	noNewPrivs     atomic.Bool
+	timerSlackNS   atomic.Uint64
+	defaultSlackNS uint64
+	scheduling     atomic.Pointer[Scheduling] // nil: nothing was asked for
+	startTime      int64                      // Monotonic, in nanoseconds
+	panics         int                        // of the kernel's, while it served this thread
+	stopCounted    bool                       // Proc.stopCount has it; guarded by Proc.mu
+	ownsPI         atomic.Bool                // somebody waited for a PI futex that it owned
+	vforkParent    atomic.Pointer[Thread]     // waits until this one calls execve or ends
 
 	cpu cpuTime
 

@@ -8,27 +8,18 @@ import (
 	"elver/kernel"
 )
 
-// scheduling is what a thread asked of the scheduler, which is Go's and fair to all: it is kept, so
-// that a program reads back what it wrote, and has no effect. A thread sees its own alone.
-type scheduling struct {
-	policy   uint32
-	priority int32 // sched_priority of SCHED_FIFO and SCHED_RR
-	nice     int32
-	reset    bool // SCHED_RESET_ON_FORK
-}
-
 // target finds the thread that a call of the sched family names: 0 is the caller.
-func target(t *kernel.Thread, tid int32) (o *kernel.Thread, own bool, err error) {
+func target(t *kernel.Thread, tid int32) (*kernel.Thread, error) {
 	switch {
 	case tid < 0:
-		return nil, false, unix.EINVAL
+		return nil, unix.EINVAL
 	case tid == 0 || tid == t.TID:
-		return t, true, nil
+		return t, nil
 	}
-	if o = t.Kernel().Thread(tid); o == nil {
-		return nil, false, unix.ESRCH
+	if o := t.Kernel().Thread(tid); o != nil {
+		return o, nil
 	}
-	return o, false, nil
+	return nil, unix.ESRCH
 }
 
 // sched_yield(2)
@@ -60,29 +51,49 @@ func sysSchedGetPriorityMin(t *kernel.Thread, a *args) (uint64, error) {
 	return uint64(low), err
 }
 
-// schedule sets policy and priority of thread tid.
-func schedule(t *kernel.Thread, tid int32, policy uint32, priority int32) (uint64, error) {
-	_, own, err := target(t, tid)
+// keepPolicy stands for the policy that the thread has already.
+const keepPolicy = ^uint32(0)
+
+// schedule sets policy, priority and nice value of thread tid (sched(7), "Privileges and resource limits").
+func schedule(t *kernel.Thread, tid int32, policy uint32, priority int32, nice func() int32) (uint64, error) {
+	o, err := target(t, tid)
 	if err != nil {
 		return 0, err
 	}
-	reset := policy&unix.SCHED_RESET_ON_FORK != 0
-	policy &^= unix.SCHED_RESET_ON_FORK
-	low, high, err := priorities(policy)
+	s := o.Scheduling()
+	old := s
+	if policy != keepPolicy {
+		s.Policy, s.ResetOnFork = policy&^unix.SCHED_RESET_ON_FORK, policy&unix.SCHED_RESET_ON_FORK != 0
+	}
+	s.Priority = priority
+	low, high, err := priorities(s.Policy)
 	if err != nil {
 		return 0, err
 	}
-	if policy == unix.SCHED_DEADLINE || policy == unix.SCHED_EXT || priority < low || priority > high {
+	if s.Policy == unix.SCHED_DEADLINE || s.Policy == unix.SCHED_EXT || priority < low || priority > high {
 		return 0, unix.EINVAL
 	}
-	if priority > 0 && uint64(priority) > t.Proc.Limits.Soft(unix.RLIMIT_RTPRIO) && !t.Creds().HasCap(unix.CAP_SYS_NICE) {
-		return 0, unix.EPERM
+	if nice != nil && high == 0 {
+		s.Nice = nice()
 	}
-	if own {
-		s := &localOf(t).schedule
-		s.policy, s.priority, s.reset = policy, priority, reset
+	if !t.Creds().HasCap(unix.CAP_SYS_NICE) {
+		limit := o.Proc.Limits.Soft(unix.RLIMIT_RTPRIO)
+		switch {
+		case high > 0 && (s.Policy != old.Policy && limit == 0 || priority > old.Priority && uint64(priority) > limit),
+			s.Nice < old.Nice && !mayNice(o, s.Nice),
+			old.Policy == unix.SCHED_IDLE && s.Policy != unix.SCHED_IDLE && !mayNice(o, s.Nice),
+			old.ResetOnFork && !s.ResetOnFork,
+			!t.MayReschedule(o):
+			return 0, unix.EPERM
+		}
 	}
+	o.SetScheduling(s)
 	return 0, nil
+}
+
+// mayNice reports whether RLIMIT_NICE lets o have a nice value without privilege.
+func mayNice(o *kernel.Thread, nice int32) bool {
+	return uint64(20-nice) <= o.Proc.Limits.Soft(unix.RLIMIT_NICE)
 }
 
 // sched_setscheduler(2)
@@ -94,18 +105,18 @@ func sysSchedSetscheduler(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return schedule(t, a.int(0), a.uint(1), int32(priority))
+	return schedule(t, a.int(0), a.uint(1), int32(priority), nil)
 }
 
 // sched_getscheduler(2)
 func sysSchedGetscheduler(t *kernel.Thread, a *args) (uint64, error) {
-	_, own, err := target(t, a.int(0))
-	if err != nil || !own {
-		return unix.SCHED_NORMAL, err
+	o, err := target(t, a.int(0))
+	if err != nil {
+		return 0, err
 	}
-	s := &localOf(t).schedule
-	policy := uint64(s.policy)
-	if s.reset {
+	s := o.Scheduling()
+	policy := uint64(s.Policy)
+	if s.ResetOnFork {
 		policy |= unix.SCHED_RESET_ON_FORK
 	}
 	return policy, nil
@@ -120,7 +131,7 @@ func sysSchedSetparam(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return schedule(t, a.int(0), localOf(t).schedule.policy, int32(priority))
+	return schedule(t, a.int(0), keepPolicy, int32(priority), nil)
 }
 
 // sched_getparam(2)
@@ -128,15 +139,11 @@ func sysSchedGetparam(t *kernel.Thread, a *args) (uint64, error) {
 	if a.arg(1) == 0 {
 		return 0, unix.EINVAL
 	}
-	_, own, err := target(t, a.int(0))
+	o, err := target(t, a.int(0))
 	if err != nil {
 		return 0, err
 	}
-	priority := uint32(0)
-	if own {
-		priority = uint32(localOf(t).schedule.priority)
-	}
-	return 0, t.MM().WriteUint32(a.arg(1), priority)
+	return 0, t.MM().WriteUint32(a.arg(1), uint32(o.Scheduling().Priority))
 }
 
 // sizeofSchedAttr is SCHED_ATTR_SIZE_VER0.
@@ -158,13 +165,12 @@ func sysSchedSetattr(t *kernel.Thread, a *args) (uint64, error) {
 	if flags&unix.SCHED_FLAG_RESET_ON_FORK != 0 {
 		policy |= unix.SCHED_RESET_ON_FORK
 	}
-	if _, err := schedule(t, a.int(0), policy, priority); err != nil {
-		return 0, err
+	if flags&unix.SCHED_FLAG_KEEP_POLICY != 0 {
+		policy = keepPolicy
+	} else if int32(policy) < 0 {
+		return 0, unix.EINVAL
 	}
-	if a.int(0) == 0 || a.int(0) == t.TID {
-		localOf(t).schedule.nice = min(max(nice, -20), 19)
-	}
-	return 0, nil
+	return schedule(t, a.int(0), policy, priority, func() int32 { return min(max(nice, -20), 19) })
 }
 
 // sched_getattr(2)
@@ -172,20 +178,17 @@ func sysSchedGetattr(t *kernel.Thread, a *args) (uint64, error) {
 	if a.arg(1) == 0 || a.uint(3) != 0 || a.uint(2) < sizeofSchedAttr {
 		return 0, unix.EINVAL
 	}
-	_, own, err := target(t, a.int(0))
+	o, err := target(t, a.int(0))
 	if err != nil {
 		return 0, err
 	}
-	var s scheduling
-	if own {
-		s = localOf(t).schedule
-	}
+	s := o.Scheduling()
 	e := encoder{localOf(t).bytes[:0]}
 	e.u32(sizeofSchedAttr)
-	e.u32(s.policy)
-	e.u64(uint64(truth(s.reset)))
-	e.u32(uint32(s.nice))
-	e.u32(uint32(s.priority))
+	e.u32(s.Policy)
+	e.u64(uint64(truth(s.ResetOnFork)))
+	e.u32(uint32(s.Nice))
+	e.u32(uint32(s.Priority))
 	e.zero(3 * 8) // of SCHED_DEADLINE
 	return 0, copyOut(t, a.arg(1), e.b)
 }
@@ -193,12 +196,12 @@ func sysSchedGetattr(t *kernel.Thread, a *args) (uint64, error) {
 // sched_rr_get_interval(2)
 func sysSchedRrGetInterval(t *kernel.Thread, a *args) (uint64, error) {
 	const slice = 100e6
-	_, own, err := target(t, a.int(0))
+	o, err := target(t, a.int(0))
 	if err != nil {
 		return 0, err
 	}
 	ns := int64(0)
-	if own && localOf(t).schedule.policy == unix.SCHED_RR {
+	if o.Scheduling().Policy == unix.SCHED_RR {
 		ns = slice
 	}
 	return 0, writeNS(t, a.arg(1), ns)
@@ -215,7 +218,7 @@ func sysSchedGetaffinity(t *kernel.Thread, a *args) (uint64, error) {
 	if a.int(0) < 0 {
 		return 0, unix.ESRCH
 	}
-	if _, _, err := target(t, a.int(0)); err != nil {
+	if _, err := target(t, a.int(0)); err != nil {
 		return 0, err
 	}
 	return 8, t.MM().WriteUint64(a.arg(2), 1<<cpus-1)
@@ -231,8 +234,12 @@ func sysSchedSetaffinity(t *kernel.Thread, a *args) (uint64, error) {
 	if a.int(0) < 0 {
 		return 0, unix.ESRCH
 	}
-	if _, _, err := target(t, a.int(0)); err != nil {
+	o, err := target(t, a.int(0))
+	if err != nil {
 		return 0, err
+	}
+	if !t.MayReschedule(o) {
+		return 0, unix.EPERM
 	}
 	if bits.TrailingZeros64(word(b, 0)) >= cpus {
 		return 0, unix.EINVAL
@@ -240,53 +247,76 @@ func sysSchedSetaffinity(t *kernel.Thread, a *args) (uint64, error) {
 	return 0, nil
 }
 
-// niceTarget says whether a call of getpriority and setpriority is about the caller: ESRCH if it is about
-// nobody.
-func niceTarget(t *kernel.Thread, which, who int32) (own bool, err error) {
+// niceTargets returns the threads that a call of getpriority and setpriority is about: ESRCH if there are
+// none, EINVAL.
+func niceTargets(t *kernel.Thread, which, who int32) ([]*kernel.Thread, error) {
+	var member func(p *kernel.Process) bool
 	switch which {
 	case unix.PRIO_PROCESS:
 		if who < 0 {
-			return false, unix.ESRCH
+			return nil, unix.ESRCH
 		}
-		_, own, err := target(t, who)
-		return own, err
+		o, err := target(t, who)
+		return []*kernel.Thread{o}, err
 	case unix.PRIO_PGRP:
-		return who == 0 || who == t.Proc.Group().ID(), nil
+		if who == 0 {
+			who = t.Proc.Group().ID()
+		}
+		member = func(p *kernel.Process) bool { return p.Group().ID() == who }
 	case unix.PRIO_USER:
-		return who == 0 || uint32(who) == t.Creds().RUID, nil
+		uid := uint32(who)
+		if who == 0 {
+			uid = t.Creds().RUID
+		}
+		member = func(p *kernel.Process) bool { return p.Creds().RUID == uid }
+	default:
+		return nil, unix.EINVAL
 	}
-	return false, unix.EINVAL
+	var all []*kernel.Thread
+	for _, p := range t.Kernel().Processes() {
+		if member(p) {
+			all = append(all, p.Threads()...)
+		}
+	}
+	if all == nil {
+		return nil, unix.ESRCH
+	}
+	return all, nil
 }
 
-// getpriority(2): the system call returns 20 minus the nice value.
+// getpriority(2): the system call returns 20 minus the nice value, of several the most favourable.
 func sysGetpriority(t *kernel.Thread, a *args) (uint64, error) {
-	own, err := niceTarget(t, a.int(0), a.int(1))
+	targets, err := niceTargets(t, a.int(0), a.int(1))
 	if err != nil {
 		return 0, err
 	}
-	nice := int32(0)
-	if own {
-		nice = localOf(t).schedule.nice
+	nice := int32(19)
+	for _, o := range targets {
+		nice = min(nice, o.Scheduling().Nice)
 	}
 	return uint64(20 - nice), nil
 }
 
-// setpriority(2)
+// setpriority(2): what may be changed is, and the error tells of the last that may not.
 func sysSetpriority(t *kernel.Thread, a *args) (uint64, error) {
-	own, err := niceTarget(t, a.int(0), a.int(1))
+	targets, err := niceTargets(t, a.int(0), a.int(1))
 	if err != nil {
 		return 0, err
 	}
 	nice := min(max(a.int(2), -20), 19)
-	if !own {
-		return 0, nil
+	for _, o := range targets {
+		s := o.Scheduling()
+		switch {
+		case !t.MayReschedule(o):
+			err = unix.EPERM
+		case nice < s.Nice && !mayNice(o, nice) && !t.Creds().HasCap(unix.CAP_SYS_NICE):
+			err = unix.EACCES
+		default:
+			s.Nice = nice
+			o.SetScheduling(s)
+		}
 	}
-	s := &localOf(t).schedule
-	if nice < s.nice && uint64(20-nice) > t.Proc.Limits.Soft(unix.RLIMIT_NICE) && !t.Creds().HasCap(unix.CAP_SYS_NICE) {
-		return 0, unix.EACCES
-	}
-	s.nice = nice
-	return 0, nil
+	return 0, err
 }
 
 // ioprio_set(2)

@@ -45,7 +45,6 @@ type local struct {
 	segments [8]mm.Segment
 	bytes    [256]byte // a struct on its way to or from the program
 	attr     vfs.Attr
-	schedule scheduling
 	epoll    *epollRoom       // made by the first epoll_wait
 	watches  *[fewFiles]watch // made by the first poll
 	sockets  *socketRoom      // made by the first call on a socket

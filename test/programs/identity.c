@@ -6,6 +6,7 @@
 #include <sys/sysinfo.h>
 #include <sys/times.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 
 static void test_ids(void)
 {
@@ -105,6 +106,47 @@ static void test_scheduling(void)
 	CHECK_ERR(syscall(SYS_sched_getscheduler, -1), EINVAL);
 }
 
+// What a thread asked of the scheduler is seen by others and goes to its children.
+static void test_scheduling_is_inherited(void)
+{
+	int status, started[2], ends[2];
+	pid_t pid;
+	char c;
+
+	CHECK_EQ(pipe(started), 0);
+	CHECK_EQ(pipe(ends), 0);
+	setpgid(0, 0);
+	CHECK_EQ(setpriority(PRIO_PROCESS, 0, 5), 0);
+	CHECK_EQ(prctl(PR_SET_TIMERSLACK, 70000), 0);
+	pid = fork();
+	if (pid == 0) {
+		int ok = getpriority(PRIO_PROCESS, 0) == 5 && prctl(PR_GET_TIMERSLACK) == 70000;
+
+		ok &= write(started[1], "x", 1) == 1;
+		prctl(PR_SET_TIMERSLACK, 0); // the default: the parent's
+		ok &= prctl(PR_GET_TIMERSLACK) == 70000;
+		ok &= setpriority(PRIO_PROCESS, getppid(), 6) == 0;
+		ok &= read(ends[0], &c, 1) == 1;
+		_exit(ok);
+	}
+	CHECK_EQ(read(started[0], &c, 1), 1);
+	CHECK_EQ(setpriority(PRIO_PROCESS, pid, 8), 0);
+	CHECK_EQ(getpriority(PRIO_PROCESS, pid), 8);
+	CHECK_EQ(write(ends[1], "x", 1), 1);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(WEXITSTATUS(status), 1);
+	CHECK_EQ(getpriority(PRIO_PROCESS, 0), 6);
+	CHECK_EQ(getpriority(PRIO_PGRP, 0), 6);
+	CHECK_ERR(getpriority(PRIO_PGRP, -1), ESRCH);
+	CHECK_ERR(getpriority(PRIO_USER, -1), ESRCH);
+	CHECK_ERR(getpriority(9, 0), EINVAL);
+	CHECK_ERR(getpriority(PRIO_PROCESS, INT_MAX), ESRCH);
+	for (int i = 0; i < 2; i++) {
+		close(started[i]);
+		close(ends[i]);
+	}
+}
+
 static void test_prctl(void)
 {
 	char name[17] = {0};
@@ -155,5 +197,6 @@ static void test_membarrier_rseq(void)
 }
 
 TESTS({"ids", test_ids}, {"uname", test_uname}, {"limits", test_limits}, {"sysinfo", test_sysinfo},
-      {"scheduling", test_scheduling}, {"prctl", test_prctl}, {"usage", test_usage},
+      {"scheduling", test_scheduling}, {"scheduling-is-inherited", test_scheduling_is_inherited},
+      {"prctl", test_prctl}, {"usage", test_usage},
       {"unknown-calls", test_unknown_calls}, {"membarrier-rseq", test_membarrier_rseq})
