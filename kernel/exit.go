@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"fmt"
 	"slices"
 
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -147,6 +148,10 @@ func (p *Process) end() {
 		as.Release()
 	}
 	klog.Debugf("process %d ended with status %#x", p.PID, uint32(p.status))
+	if p == k.first && p.status.Signal() == sigKill && !p.reported.Load() && !k.stopping.Load() {
+		// No thread takes this signal, so none has reported it.
+		k.report(fmt.Appendf(nil, "%s: killed by SIGKILL\n", p.leader.Comm()))
+	}
 
 	var gone []*Process
 	k.tree.Lock()

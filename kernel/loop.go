@@ -174,10 +174,11 @@ func (t *Thread) outOfMemory(addr uint64) {
 	if !t.Proc.beginExit(Killed(sigKill)) {
 		return
 	}
-	s := metal.Frames()
+	t.Proc.reported.Store(true)
 	const framesPerMiB = 1 << 20 / metal.FrameSize
-	t.k.report(fmt.Appendf(nil, "%s: killed: out of memory: a page at %#x was wanted; of %d MiB %d MiB are free, which the kernel keeps for itself: give the machine more with -m\n",
-		t.Comm(), addr, s.Total/framesPerMiB, s.Free/framesPerMiB))
+	size := metal.MachineSize() >> 20
+	t.k.report(fmt.Appendf(nil, "%s: killed: out of memory: a page at %#x was wanted, and of the machine's %d MiB only %d MiB are free, which the kernel keeps for itself: give it more than -m %d\n",
+		t.Comm(), addr, size, metal.Frames().Free/framesPerMiB, size))
 }
 
 // Exception vectors (Intel SDM vol. 3, table 6-1).

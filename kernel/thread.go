@@ -268,6 +268,7 @@ type Process struct {
 	ChildEvents, SignalEvents, ExitEvents waiter.Queue
 
 	dumpable    atomic.Int32
+	reported    atomic.Bool // why it died was said
 	oomScoreAdj atomic.Int32
 	oomScoreMin atomic.Int32 // the least that it may be set to without privilege
 

@@ -41,6 +41,9 @@ func Frames() Stats {
 	return s
 }
 
+// MachineSize returns how much memory the machine has, in bytes: what its owner asked for.
+func MachineSize() uint64
+
 // View returns the n bytes of physical memory at pa through the direct map.
 func View(pa uint64, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(pa)+directMap)), n)

@@ -177,6 +177,9 @@ func SplitHuge(pa uint64) {
 	}
 }
 
+// MachineSize returns the size of the arena, in bytes.
+func MachineSize() uint64 { return arenaFrames * FrameSize }
+
 // View returns the n bytes of physical memory at pa through the direct map.
 func View(pa uint64, n int) []byte {
 	i := index(pa) * FrameSize

@@ -268,3 +268,10 @@ func metal_Viewable(pa uint64, n int) bool {
 func metal_textBounds() (start, end uint64) {
 	return uint64(elverImage.textStart), uint64(elverImage.textEnd)
 }
+
+//go:linkname metal_MachineSize elver/runtime/metal.MachineSize
+//go:nosplit
+func metal_MachineSize() uint64 {
+	b := &metalBootInfo
+	return uint64(b.lowTop + max(b.top, metalBootMap) - metalBootMap)
+}
