@@ -44,6 +44,9 @@ func build(out, pkg string, strip bool) error {
 		return fmt.Errorf("%s: %w", linked, err)
 	}
 	// Written aside and renamed: an interrupted build leaves no broken image behind.
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return err
+	}
 	if err := os.WriteFile(out+".new", data, 0o644); err != nil {
 		return err
 	}
