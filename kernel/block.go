@@ -19,9 +19,9 @@ import (
 //	}
 //	unregister
 //
-// loses no wakeup: a Wake after PrepareBlock stays as a token in the thread's channel until a Block
-// takes it. A Wake without reason costs one more turn. Block allocates nothing, but for the timer of
-// the first Block of a thread that has a deadline.
+// loses no wakeup: a Wake after PrepareBlock stays in the thread's parker until a Block takes it. A Wake
+// without reason costs one more turn. Block allocates nothing, but for the timer of the first Block of
+// a thread that has a deadline.
 //
 // ERESTARTSYS from Block is the right result of most calls: see restart.go. A call that must not start
 // over (because of its timeout, or because Linux never restarts it) turns it into ERESTARTNOHAND, EINTR
@@ -29,20 +29,10 @@ import (
 
 // Wake ends t's Block, or the next one if t is not in one. It may be called from any goroutine and takes
 // no lock.
-func (t *Thread) Wake() {
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
-}
+func (t *Thread) Wake() { t.parker.Wake() }
 
 // PrepareBlock forgets a Wake that is left over.
-func (t *Thread) PrepareBlock() {
-	select {
-	case <-t.wake:
-	default:
-	}
-}
+func (t *Thread) PrepareBlock() { t.parker.Reset() }
 
 // Interrupted reports whether a signal waits for delivery, or the thread has to stop or to go.
 func (t *Thread) Interrupted() bool { return t.work.Load()&interrupts != 0 }
@@ -84,7 +74,7 @@ func (t *Thread) Block(d Deadline) error {
 func (t *Thread) park() {
 	t.cpu.stop()
 	t.state.Store(stateSleeping)
-	<-t.wake
+	t.parker.Park()
 	t.state.Store(stateRunning)
 	t.Switches.Add(1)
 	t.cpu.start()

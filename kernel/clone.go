@@ -43,7 +43,7 @@ func defaultMaxTasks() uint64 {
 
 // newThread makes a thread of p that is in no table yet.
 func (k *Kernel) newThread(p *Process, c *amd64.Context, creds *Credentials, name string) *Thread {
-	t := &Thread{Ctx: c, Proc: p, k: k, wake: make(chan struct{}, 1), startTime: Monotonic()}
+	t := &Thread{Ctx: c, Proc: p, k: k, startTime: Monotonic()}
 	t.creds.Store(creds)
 	t.comm.Store(&name)
 	t.timerSlackNS.Store(defaultTimerSlackNS)

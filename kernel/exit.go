@@ -268,7 +268,7 @@ func (t *Thread) stop() {
 	t.cpu.stop()
 	t.state.Store(stateStopped)
 	for t.stopped() && t.work.Load()&workExit == 0 {
-		<-t.wake
+		t.parker.Park()
 	}
 	t.state.Store(stateRunning)
 	t.cpu.start()

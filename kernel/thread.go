@@ -10,6 +10,7 @@ import (
 
 	"elver/arch/amd64"
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/runtime/metal"
 )
 
@@ -21,12 +22,12 @@ type Thread struct {
 
 	k *Kernel
 
-	work  atomic.Uint32 // why the way back to the program is not the short one
-	state atomic.Uint32 // of /proc: sleeping, stopped, dead
-	wake  chan struct{} // holds a token once the thread was woken
-	alarm *time.Timer   // ends a Block with a deadline; made by the first one
-	entry waiter.Entry  // of BlockOn
-	futex futexWaiter
+	work   atomic.Uint32 // why the way back to the program is not the short one
+	state  atomic.Uint32 // of /proc: sleeping, stopped, dead
+	parker metal.Parker  // where Block waits
+	alarm  *time.Timer   // ends a Block with a deadline; made by the first one
+	entry  waiter.Entry  // of BlockOn
+	futex  futexWaiter
 
 	creds atomic.Pointer[Credentials]
 	comm  atomic.Pointer[string]
@@ -265,7 +266,7 @@ type Process struct {
 
 	// ChildEvents is notified with EventIn when a child ends, stops or continues; SignalEvents when a
 	// signal arrives, for signalfd; ExitEvents with EventIn when the process ends, for pidfd.
-	ChildEvents, SignalEvents, ExitEvents waiter.Queue
+	ChildEvents, SignalEvents, ExitEvents waitq.Queue
 
 	dumpable    atomic.Int32
 	reported    atomic.Bool // why it died was said

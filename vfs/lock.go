@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel/waitq"
 	"elver/runtime/metal"
 )
 
@@ -53,7 +54,7 @@ func (r *record) conflicts(o *record) bool {
 
 // FileLocks are the locks of one file.
 type FileLocks struct {
-	queue   waiter.Queue
+	queue   waitq.Queue
 	changes atomic.Uint64 // how often somebody gave something up
 
 	mu      sync.Mutex

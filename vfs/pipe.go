@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/runtime/metal"
 )
 
@@ -26,7 +27,7 @@ const (
 // mu is held across the copies to and from the program, so that reads and writes don't mix. A fault in
 // such a copy never comes back here: pipes can't be mapped. Readiness takes no lock.
 type Pipe struct {
-	queue waiter.Queue
+	queue waitq.Queue
 
 	used    atomic.Int32 // slots that hold data
 	size    atomic.Int32 // slots in the ring

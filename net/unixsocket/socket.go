@@ -22,6 +22,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/net"
 	"elver/runtime/metal"
 	"elver/vfs"
@@ -59,8 +60,8 @@ var links sync.Mutex
 type Socket struct {
 	net.Base
 	stream bool
-	queue  waiter.Queue // of those who wait for the socket
-	room   waiter.Queue // of those who wait for room in its queue, of messages or of connections
+	queue  waitq.Queue // of those who wait for the socket
+	room   waitq.Queue // of those who wait for room in its queue, of messages or of connections
 
 	in      queue
 	charged atomic.Int64 // bytes that others have not received yet, and what the messages cost

@@ -2,7 +2,10 @@
 
 package metal
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // directMap is where all RAM is mapped.
 const directMap = 0xffff800000000000
@@ -104,6 +107,42 @@ func Note(vector uint64)
 // WaitIRQ parks the goroutine until an interrupt came in on vector since the last call.
 // One goroutine may wait for a vector.
 func WaitIRQ(vector uint8)
+
+// Parker is where one goroutine waits to be woken. Its zero value is ready. A Wake that nobody waits for
+// stays until the next Park, or until Reset.
+type Parker struct {
+	word uintptr // 0, woken, or the goroutine that waits
+}
+
+const woken = 1
+
+// Park waits for a Wake.
+func (p *Parker) Park() { park(&p.word) }
+
+// Wake ends p's Park, or the next one. Any goroutine may call it; it takes no lock.
+func (p *Parker) Wake() {
+	for {
+		switch g := atomic.LoadUintptr(&p.word); {
+		case g == woken:
+			return
+		case g == 0:
+			if atomic.CompareAndSwapUintptr(&p.word, 0, woken) {
+				return
+			}
+		case atomic.CompareAndSwapUintptr(&p.word, g, 0):
+			ready(g)
+			return
+		}
+	}
+}
+
+// Reset forgets a Wake that is left over. Precondition: nobody is in Park.
+func (p *Parker) Reset() { atomic.StoreUintptr(&p.word, 0) }
+
+// park parks the goroutine and stores it in word, unless that isn't 0: then it is set to 0.
+func park(word *uintptr)
+
+func ready(g uintptr)
 
 // CPU returns the address of the CPU's block, at which GS base points.
 func CPU() unsafe.Pointer

@@ -218,6 +218,37 @@ func CondResched() {}
 // One goroutine may wait for a vector.
 func WaitIRQ(vector uint8) { select {} }
 
+// Parker is where one goroutine waits to be woken. Its zero value is ready. A Wake that nobody waits for
+// stays until the next Park, or until Reset.
+type Parker struct {
+	once sync.Once
+	wake chan struct{}
+}
+
+func (p *Parker) channel() chan struct{} {
+	p.once.Do(func() { p.wake = make(chan struct{}, 1) })
+	return p.wake
+}
+
+// Park waits for a Wake.
+func (p *Parker) Park() { <-p.channel() }
+
+// Wake ends p's Park, or the next one. Any goroutine may call it; it takes no lock.
+func (p *Parker) Wake() {
+	select {
+	case p.channel() <- struct{}{}:
+	default:
+	}
+}
+
+// Reset forgets a Wake that is left over. Precondition: nobody is in Park.
+func (p *Parker) Reset() {
+	select {
+	case <-p.channel():
+	default:
+	}
+}
+
 // Console writes p to the kernel's emergency console (log channel, else serial port).
 func Console(p []byte) {}
 

@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/event"
@@ -118,7 +119,7 @@ type Context struct {
 	size     uint64
 	capacity uint32 // events in the ring
 	limit    uint32 // that the program asked for
-	queue    waiter.Queue
+	queue    waitq.Queue
 
 	mu      sync.Mutex
 	tail    uint32

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel/waitq"
 	"elver/vfs"
 )
 
@@ -34,7 +35,7 @@ type itemKey struct {
 // looks at the items in the list only.
 type Epoll struct {
 	vfs.BaseFile
-	queue waiter.Queue
+	queue waitq.Queue
 
 	mu      sync.Mutex
 	items   map[itemKey]*item

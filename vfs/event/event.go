@@ -23,13 +23,14 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/vfs"
 )
 
 // counter is the file of eventfd(2).
 type counter struct {
 	vfs.BaseFile
-	queue     waiter.Queue
+	queue     waitq.Queue
 	value     atomic.Uint64
 	semaphore bool
 
@@ -133,7 +134,7 @@ func (f *counter) FdInfo() string { return fmt.Sprintf("eventfd-count: %16x\n", 
 // Timer is the file of timerfd_create(2).
 type Timer struct {
 	vfs.BaseFile
-	queue waiter.Queue
+	queue waitq.Queue
 	timer *kernel.Timer
 	clock int
 

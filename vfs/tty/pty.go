@@ -8,6 +8,7 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/vfs"
 )
 
@@ -22,7 +23,7 @@ type Master struct {
 	number   int
 	open     func(c *vfs.Context, flags uint32) (*vfs.Description, error) // TIOCGPTPEER
 	closed   func()
-	queue    waiter.Queue
+	queue    waitq.Queue
 
 	readMu sync.Mutex // held across copies; before mu
 	piece  [pieceSize]byte

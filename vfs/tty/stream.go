@@ -7,6 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/vfs"
 )
 
@@ -19,7 +20,7 @@ const (
 // Stream is the console without a terminal: bytes in with an end, bytes out, nothing translated.
 type Stream struct {
 	output func([]byte)
-	queue  waiter.Queue
+	queue  waitq.Queue
 	room   chan struct{}
 
 	readMu sync.Mutex

@@ -18,6 +18,7 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 )
 
 // bufferSize is how much input waits for a reader, and the longest line, its end included (termios(3),
@@ -31,7 +32,7 @@ const pieceSize = 512
 type Terminal struct {
 	output func([]byte)
 	signal func(group int32, s kernel.Signal)
-	queue  waiter.Queue
+	queue  waitq.Queue
 	room   chan struct{}
 	pty    *Master // the other end; nil of a serial line
 	device uint64  // its number
