@@ -24,6 +24,9 @@ func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
 			if p := vfs.PipeOf(d); p != nil {
 				return 0, t.MM().WriteUint32(arg, uint32(p.Buffered()))
 			}
+			if f, ok := d.File().(interface{ Buffered() int }); ok {
+				return 0, t.MM().WriteUint32(arg, uint32(f.Buffered()))
+			}
 			if mode, _, _ := d.Inode().Perm(); mode&unix.S_IFMT == unix.S_IFREG {
 				var attr vfs.Attr
 				if err := d.Stat(&attr); err != nil {

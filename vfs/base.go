@@ -26,7 +26,8 @@ type BaseInode struct {
 	uid  atomic.Uint32
 	gid  atomic.Uint32
 
-	locks atomic.Pointer[FileLocks] // nil until somebody locks the file
+	locks    atomic.Pointer[FileLocks] // nil until somebody locks the file
+	watchers atomic.Pointer[observers] // nil until somebody watches it
 
 	attrMu              sync.Mutex
 	nlink               uint32

@@ -374,7 +374,7 @@ func (c *Context) chmod(p Path, mode uint32) error {
 	if mode&unix.S_ISGID != 0 && typ&unix.S_IFMT != unix.S_IFDIR && !c.Creds.InGroup(gid) && !c.Creds.HasCap(unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID
 	}
-	return i.SetAttr(c, &SetAttr{Valid: SetMode, Mode: mode})
+	return p.setAttr(c, &SetAttr{Valid: SetMode, Mode: mode})
 }
 
 // unset is the id that chown leaves as it is.
@@ -432,7 +432,7 @@ func (c *Context) chown(p Path, uid, gid uint32) error {
 			s.Mode &^= unix.S_ISGID
 		}
 	}
-	return i.SetAttr(c, &s)
+	return p.setAttr(c, &s)
 }
 
 // Truncate is truncate(2).
@@ -456,7 +456,16 @@ func (c *Context) Truncate(path string, size int64) error {
 	if err := c.allow(p, mayWriteAccess); err != nil {
 		return err
 	}
-	return c.resize(i, size)
+	return p.setAttr(c, &SetAttr{Valid: SetSize, Size: size})
+}
+
+// setAttr changes attributes and tells who watches the file.
+func (p Path) setAttr(c *Context, s *SetAttr) error {
+	err := p.Inode().SetAttr(c, s)
+	if err == nil {
+		p.Dentry.attributesChanged(s)
+	}
+	return err
 }
 
 func (c *Context) resize(i Inode, size int64) error {
@@ -514,7 +523,7 @@ func (c *Context) Utimens(dirfd int32, path string, times *[2]unix.Timespec, fla
 			s.Mtime = times[1]
 		}
 	}
-	return i.SetAttr(c, &s)
+	return p.setAttr(c, &s)
 }
 
 // Umask is umask(2).

@@ -64,8 +64,13 @@ func NewDetached(i Inode, name string) *Dentry { return newDentry(name, i) }
 // Inode returns the file that the dentry names.
 func (d *Dentry) Inode() Inode { return d.inode }
 
-func (d *Dentry) pin()   { d.pins.Add(1) }
-func (d *Dentry) unpin() { d.pins.Add(-1) }
+func (d *Dentry) pin() { d.pins.Add(1) }
+
+func (d *Dentry) unpin() {
+	if d.pins.Add(-1) == 0 {
+		d.deleted()
+	}
+}
 
 func (d *Dentry) isDir() bool { return d.dir != nil }
 

@@ -82,6 +82,7 @@ type Description struct {
 	refs  atomic.Int64
 
 	seekable bool
+	told     bool // made by open: watchers hear of it
 
 	// posMu keeps the offset, and is held across reads and writes that use it.
 	posMu sync.Mutex
@@ -213,13 +214,20 @@ func (d *Description) release() {
 	for _, h := range hooks {
 		h.Closed(d)
 	}
+	if watching.Load() != 0 && d.told {
+		if d.mode&mayWrite != 0 {
+			d.happened(unix.IN_CLOSE_WRITE)
+		} else {
+			d.happened(unix.IN_CLOSE_NOWRITE)
+		}
+	}
 	d.dropLocks()
 	d.file.Release()
-	if d.path.Dentry != nil {
-		d.path.Dentry.unpin()
-	}
 	if h, ok := d.inode.(Holder); ok {
 		h.Drop()
+	}
+	if d.path.Dentry != nil {
+		d.path.Dentry.unpin()
 	}
 }
 
@@ -285,13 +293,28 @@ func (d *Description) Read(c *Context, dst *mm.Buffer) (int, error) {
 		return 0, unix.EBADF
 	}
 	if !d.seekable {
-		return d.file.Read(c, dst, 0)
+		n, err := d.file.Read(c, dst, 0)
+		d.moved(n, unix.IN_ACCESS)
+		return n, err
 	}
+	n, err := d.readOn(c, dst)
+	d.moved(n, unix.IN_ACCESS)
+	return n, err
+}
+
+func (d *Description) readOn(c *Context, dst *mm.Buffer) (int, error) {
 	d.posMu.Lock()
 	defer d.posMu.Unlock()
 	n, err := d.file.Read(c, dst, d.pos)
 	d.pos += int64(n)
 	return n, err
+}
+
+// moved tells of n bytes read or written.
+func (d *Description) moved(n int, mask uint32) {
+	if n > 0 && watching.Load() != 0 {
+		d.happened(mask)
+	}
 }
 
 // Write writes at the offset, or at the end with O_APPEND, and moves it. EAGAIN: there is no room
@@ -301,8 +324,16 @@ func (d *Description) Write(c *Context, src *mm.Buffer) (int, error) {
 		return 0, unix.EBADF
 	}
 	if !d.seekable {
-		return d.file.Write(c, src, 0)
+		n, err := d.file.Write(c, src, 0)
+		d.moved(n, unix.IN_MODIFY)
+		return n, err
 	}
+	n, err := d.writeOn(c, src)
+	d.moved(n, unix.IN_MODIFY)
+	return n, err
+}
+
+func (d *Description) writeOn(c *Context, src *mm.Buffer) (int, error) {
 	d.posMu.Lock()
 	defer d.posMu.Unlock()
 	return d.writeAt(c, src, &d.pos)
@@ -343,7 +374,9 @@ func (d *Description) Pread(c *Context, dst *mm.Buffer, off int64) (int, error) 
 	if !d.seekable && !d.anyOffset() {
 		return 0, unix.ESPIPE
 	}
-	return d.file.Read(c, dst, off)
+	n, err := d.file.Read(c, dst, off)
+	d.moved(n, unix.IN_ACCESS)
+	return n, err
 }
 
 // Pwrite writes at off; with O_APPEND at the end nevertheless, as Linux does (pwrite(2), BUGS).
@@ -357,7 +390,9 @@ func (d *Description) Pwrite(c *Context, src *mm.Buffer, off int64) (int, error)
 	if !d.seekable && !d.anyOffset() {
 		return 0, unix.ESPIPE
 	}
-	return d.writeAt(c, src, &off)
+	n, err := d.writeAt(c, src, &off)
+	d.moved(n, unix.IN_MODIFY)
+	return n, err
 }
 
 // Seek moves the offset (lseek(2)).
@@ -449,7 +484,11 @@ func (d *Description) Truncate(c *Context, size int64) error {
 	if mode&unix.S_IFMT != unix.S_IFREG || d.mode&mayWrite == 0 {
 		return unix.EINVAL
 	}
-	return d.inode.SetAttr(c, &SetAttr{Valid: SetSize, Size: size})
+	err := d.inode.SetAttr(c, &SetAttr{Valid: SetSize, Size: size})
+	if err == nil {
+		d.happened(unix.IN_MODIFY)
+	}
+	return err
 }
 
 // Allocate is fallocate(2).
@@ -473,7 +512,11 @@ func (d *Description) Allocate(c *Context, mode uint32, off, length int64) error
 		}
 		return unix.ENODEV
 	}
-	return a.Allocate(c, mode, off, length)
+	err := a.Allocate(c, mode, off, length)
+	if err == nil {
+		d.happened(unix.IN_MODIFY)
+	}
+	return err
 }
 
 // Sync is fsync(2) and fdatasync(2).

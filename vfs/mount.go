@@ -146,6 +146,7 @@ func (ns *Namespace) Attach(at Path, root *Dentry, source string, flags uint64) 
 func (ns *Namespace) Detach(m *Mount, lazy bool) error {
 	gone, err := ns.detach(m, lazy)
 	for _, fs := range gone {
+		unmounted(fs)
 		if u, ok := fs.(Unmounter); ok {
 			u.Unmounted()
 		}

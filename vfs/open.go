@@ -206,7 +206,13 @@ func (c *Context) openPath(p Path, flags uint32, created bool) (*Description, er
 		}
 		return nil, err
 	}
-	return NewDescription(file, p, flags), nil
+	d := NewDescription(file, p, flags)
+	d.told = true
+	d.happened(unix.IN_OPEN)
+	if flags&unix.O_TRUNC != 0 && typ == unix.S_IFREG && !created {
+		d.happened(unix.IN_MODIFY)
+	}
+	return d, nil
 }
 
 // openInode opens i, FIFOs here, everything else by the inode.

@@ -59,6 +59,7 @@ func (c *Context) create(p Path, name string, mode uint32, act func(dir Inode, m
 	} else {
 		d.enter(child)
 	}
+	entered(dir, name, i, mode&unix.S_IFMT == 0)
 	return child, nil
 }
 
@@ -176,6 +177,9 @@ func (c *Context) Symlink(target string, dirfd int32, path string) error {
 	return err
 }
 
+// linkMode is the mode for create of a name for a file that is there: it has no type.
+const linkMode = 0
+
 // Link is linkat(2); flags of AT_SYMLINK_FOLLOW and AT_EMPTY_PATH.
 func (c *Context) Link(oldDirfd int32, oldPath string, newDirfd int32, newPath string, flags int) error {
 	if flags&^(unix.AT_SYMLINK_FOLLOW|unix.AT_EMPTY_PATH) != 0 {
@@ -206,8 +210,7 @@ func (c *Context) Link(oldDirfd int32, oldPath string, newDirfd int32, newPath s
 	if old.Dentry.isDir() {
 		return unix.EPERM
 	}
-	mode, _, _ := i.Perm()
-	_, err = c.create(w.at, w.last, mode|0o777, func(dir Inode, _ uint32) (Inode, error) {
+	_, err = c.create(w.at, w.last, linkMode, func(dir Inode, _ uint32) (Inode, error) {
 		return i, dir.Link(c, w.last, i)
 	})
 	return err
@@ -268,6 +271,7 @@ func (c *Context) Unlink(dirfd int32, path string) error {
 	}
 	child.removed.Store(true)
 	d.leave(child)
+	left(d.inode, w.last, child)
 	return nil
 }
 
@@ -323,6 +327,7 @@ func (c *Context) Rmdir(dirfd int32, path string) error {
 	child.dir.dead = true
 	child.removed.Store(true)
 	d.leave(child)
+	left(d.inode, w.last, child)
 	return nil
 }
 
@@ -471,12 +476,16 @@ func (c *Context) rename(from, to *walker, flags uint32) error {
 	case flags&unix.RENAME_EXCHANGE != 0:
 		target.name = from.last
 		a.enter(target)
+		renamed(a.inode, from.last, moved, b.inode, to.last, nil)
+		renamed(b.inode, to.last, target, a.inode, from.last, nil)
+		return nil
 	case target != nil:
 		target.removed.Store(true)
 		if target.isDir() {
 			target.dir.dead = true
 		}
 	}
+	renamed(a.inode, from.last, moved, b.inode, to.last, target)
 	return nil
 }
 
@@ -502,6 +511,7 @@ func (d *Description) ReadDir(c *Context, emit func(Dirent) bool) error {
 	if dir == nil || !dir.isDir() {
 		return unix.ENOTDIR
 	}
+	defer d.happened(unix.IN_ACCESS)
 	d.posMu.Lock()
 	defer d.posMu.Unlock()
 	if dir.removed.Load() {
@@ -739,7 +749,10 @@ func (c *Context) SetXattr(p Path, name string, value []byte, flags int) error {
 	if err != nil {
 		return err
 	}
-	return x.SetXattr(name, value, flags)
+	if err = x.SetXattr(name, value, flags); err == nil {
+		p.Dentry.happened(unix.IN_ATTRIB)
+	}
+	return err
 }
 
 // RemoveXattr is removexattr(2).
@@ -748,7 +761,10 @@ func (c *Context) RemoveXattr(p Path, name string) error {
 	if err != nil {
 		return err
 	}
-	return x.RemoveXattr(name)
+	if err = x.RemoveXattr(name); err == nil {
+		p.Dentry.happened(unix.IN_ATTRIB)
+	}
+	return err
 }
 
 // ListXattr is listxattr(2).

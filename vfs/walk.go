@@ -379,3 +379,6 @@ func (c *Context) owns(i Inode) bool {
 	_, uid, _ := i.Perm()
 	return c.Creds.FSUID == uid || c.Creds.HasCap(unix.CAP_FOWNER)
 }
+
+// MayRead checks the right to read the file p: EACCES.
+func (c *Context) MayRead(p Path) error { return c.allow(p, mayReadAccess) }
