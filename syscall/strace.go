@@ -92,6 +92,7 @@ func (c *tracedCall) enter() {
 			c.hex(v)
 		}
 	} else {
+		c.entry = c.entryLength(r)
 		c.text = append(c.text, r.name...)
 		c.text = append(c.text, '(')
 		c.arguments(r)

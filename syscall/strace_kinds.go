@@ -23,6 +23,10 @@ const (
 	environment // envp
 	iovecIn
 	sockaddrIn
+	socketProtocol
+	optionName
+	optionIn
+	messageIn
 	signal
 	device
 	fileMode  // type and permissions
@@ -64,6 +68,7 @@ const (
 	cloneFlags
 	clock
 	closeRangeFlags
+	controlType
 	epollEvents
 	epollFlags
 	epollOperation
@@ -76,6 +81,9 @@ const (
 	flockOperation
 	futexOperation
 	ioctlRequest
+	ipOption
+	ipProtocol
+	ipv6Option
 	itimer
 	linkFlags
 	lockType
@@ -87,7 +95,9 @@ const (
 	mlockallFlags
 	mremapFlags
 	msyncFlags
+	netlinkProtocol
 	openFlags
+	optionLevel
 	personalityFlags
 	pollEvents
 	prctlOption
@@ -101,12 +111,14 @@ const (
 	rusageWho
 	rwFlags
 	schedPolicy
+	shutdownHow
 	sigactionFlags
 	sigHow
 	signalfdFlags
 	sigNotify
 	socketDomain
 	socketFlags
+	socketOption
 	socketType
 	spliceFlags
 	stackFlags
@@ -115,6 +127,7 @@ const (
 	statxAttributes
 	statxFlags
 	statxMask
+	tcpOption
 	timerfdFlags
 	timerfdSetFlags
 	timerFlags
@@ -130,6 +143,12 @@ const (
 	dataOutHex // the same, every byte as hexadecimal digits
 	stringOut
 	iovecOut
+	sockaddrOut // its length is at the next argument
+	lengthInOut
+	optionOut
+	messageOut
+	messagesIn // with how much of each was sent
+	messagesOut
 	intOut // [5]
 	timerIDOut
 	fdPairOut

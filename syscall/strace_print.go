@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
+	"elver/net"
 )
 
 // Limits of what strace shows.
@@ -25,6 +26,7 @@ type printer struct {
 	after  bool // the call has ended with result and errno
 	result uint64
 	errno  unix.Errno
+	entry  uint32 // entryLength when the call began
 	text   []byte
 }
 
@@ -141,6 +143,24 @@ func (p *printer) argument(k kind, i int) {
 		}
 	case sockaddrIn:
 		p.sockaddr(v, p.values[i+1])
+	case sockaddrOut:
+		p.sockaddrOut(i, v)
+	case lengthInOut:
+		p.lengthInOut(v)
+	case socketProtocol:
+		p.protocol(v)
+	case optionName:
+		p.optionName(v)
+	case optionIn:
+		p.optionValue(v, int(int32(p.values[i+1])))
+	case optionOut:
+		p.optionOut(v)
+	case messageIn:
+		p.message(v, 1<<63, false, net.MaxAddress)
+	case messageOut:
+		p.messageOut(v)
+	case messagesIn, messagesOut:
+		p.messages(v, k == messagesOut)
 	case signal:
 		p.signal(int64(int32(v)))
 	case device:
@@ -557,45 +577,6 @@ func (p *printer) iovec(addr, count, have uint64) {
 		p.add(", ...")
 	}
 	p.add("]")
-}
-
-func (p *printer) sockaddr(addr, n uint64) {
-	b := p.fetch(addr, int(min(n, 128)))
-	if b == nil {
-		return
-	}
-	if len(b) < 2 {
-		p.hex(addr)
-		return
-	}
-	family := uint64(binary.LittleEndian.Uint16(b))
-	p.add("{sa_family=")
-	p.flags(socketDomain, family)
-	switch {
-	case family == unix.AF_UNIX && len(b) > 2:
-		p.add(", sun_path=")
-		if b[2] == 0 {
-			p.add("@")
-			p.quote(b[3:], false)
-		} else {
-			p.quote([]byte(cut(b[2:])), false)
-		}
-	case family == unix.AF_INET && len(b) >= 8:
-		p.add(", sin_port=htons(")
-		p.unsigned(uint64(binary.BigEndian.Uint16(b[2:])))
-		p.add(`), sin_addr=inet_addr("`)
-		for i, c := range b[4:8] {
-			if i > 0 {
-				p.add(".")
-			}
-			p.unsigned(uint64(c))
-		}
-		p.add(`")`)
-	case len(b) > 2:
-		p.add(", sa_data=")
-		p.quote(b[2:], false)
-	}
-	p.add("}")
 }
 
 func (p *printer) signal(n int64) {
@@ -1414,6 +1395,9 @@ func (p *printer) printResult(r *row) {
 		}
 		p.add("-1 ")
 		name := unix.ErrnoName(p.errno)
+		if p.errno == unix.EOPNOTSUPP { // ENOTSUP is the same number
+			name = "EOPNOTSUPP"
+		}
 		if name == "" {
 			p.signed(int64(p.errno))
 			return
