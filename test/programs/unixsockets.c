@@ -119,7 +119,7 @@ static void arguments(void)
 	struct msghdr m = {.msg_iovlen = 1025};
 	CHECK_ERR(sendmsg(pair[0], &m, 0), EMSGSIZE);
 	CHECK_ERR(recvmsg(pair[0], &m, 0), EMSGSIZE);
-	CHECK_ERR(sendmsg(pair[0], (void *)8, 0), EFAULT);
+	CHECK_ERR(syscall(SYS_sendmsg, pair[0], (void *)8, 0), EFAULT);
 	m.msg_iovlen = 0;
 	m.msg_control = (void *)8;
 	m.msg_controllen = 16;
