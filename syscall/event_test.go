@@ -84,6 +84,33 @@ func TestMemfd(t *testing.T) {
 	p.want(0, unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
 	p.want(unix.F_SEAL_SHRINK, unix.SYS_FCNTL, fd, unix.F_GET_SEALS)
 	p.want(unix.EPERM, unix.SYS_FTRUNCATE, fd, 0)
+	shared := func(fd uint64, prot, flags uint64) (uint64, unix.Errno) {
+		addr := p.call(unix.SYS_MMAP, 0, 4096, prot, flags, fd, 0)
+		if addr < 0 && addr >= -4095 {
+			return 0, unix.Errno(-addr)
+		}
+		return uint64(addr), 0
+	}
+	// A private mapping, which is never written back, doesn't stand in the way; one that could be made
+	// writable does.
+	private, _ := shared(fd, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	reader, _ := shared(fd, unix.PROT_READ, unix.MAP_SHARED)
+	p.want(unix.EBUSY, unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+	p.want(unix.F_SEAL_SHRINK, unix.SYS_FCNTL, fd, unix.F_GET_SEALS)
+	p.want(0, unix.SYS_MUNMAP, reader, 4096)
+	p.want(0, unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+	p.want(0, unix.SYS_MUNMAP, private, 4096)
+	if _, err := shared(fd, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != unix.EPERM {
+		t.Errorf("mapped to write in spite of the seal: %v", err)
+	}
+	if _, err := shared(fd, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE); err != 0 {
+		t.Errorf("private mapping: %v", err)
+	}
+	reader, err := shared(fd, unix.PROT_READ, unix.MAP_SHARED)
+	if err != 0 {
+		t.Errorf("mapping to read: %v", err)
+	}
+	p.want(unix.EACCES, unix.SYS_MPROTECT, reader, 4096, unix.PROT_READ|unix.PROT_WRITE)
 	p.want(unix.EINVAL, unix.SYS_MEMFD_CREATE, p.text("hi"), 1<<20)
 	p.want(unix.EFAULT, unix.SYS_MEMFD_CREATE, badAddress, 0)
 }

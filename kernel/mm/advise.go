@@ -11,19 +11,15 @@ const (
 	advisePopulateRead  = 22
 	advisePopulateWrite = 23
 	adviseCollapse      = 25
-	adviseHWPoison      = 100
-	adviseSoftOffline   = 101
 )
 
 // Madvise is madvise(2): EINVAL, ENOMEM for a range with holes (what is mapped is done all the same),
-// EACCES, EPERM, EFAULT.
+// EACCES, EFAULT. Merging of equal pages and poisoning are unknown to it, as to a Linux built without them.
 func (as *AddressSpace) Madvise(addr, length uint64, advice int) error {
 	switch advice {
-	case adviseHWPoison, adviseSoftOffline:
-		return unix.EPERM
 	case unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_WILLNEED, unix.MADV_DONTNEED,
-		unix.MADV_FREE, unix.MADV_REMOVE, unix.MADV_DONTFORK, unix.MADV_DOFORK, unix.MADV_MERGEABLE,
-		unix.MADV_UNMERGEABLE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_DONTDUMP, unix.MADV_DODUMP,
+		unix.MADV_FREE, unix.MADV_REMOVE, unix.MADV_DONTFORK, unix.MADV_DOFORK,
+		unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_DONTDUMP, unix.MADV_DODUMP,
 		unix.MADV_WIPEONFORK, unix.MADV_KEEPONFORK, unix.MADV_COLD, unix.MADV_PAGEOUT,
 		advisePopulateRead, advisePopulateWrite, adviseCollapse, unix.MADV_DONTNEED_LOCKED:
 	default:
@@ -112,12 +108,6 @@ func (as *AddressSpace) advise(v *vma, start, end uint64, advice int) (do punch,
 		flags = flags&^vmNoHugePage | vmHugePage
 	case unix.MADV_NOHUGEPAGE:
 		flags = flags&^vmHugePage | vmNoHugePage
-	case unix.MADV_MERGEABLE:
-		if v.flags&(vmMayShare|vmShared) == 0 {
-			flags |= vmMergeable
-		}
-	case unix.MADV_UNMERGEABLE:
-		flags &^= vmMergeable
 	case unix.MADV_DONTNEED, unix.MADV_DONTNEED_LOCKED:
 		if v.flags&vmLocked != 0 && advice == unix.MADV_DONTNEED {
 			return do, unix.EINVAL

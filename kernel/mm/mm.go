@@ -87,6 +87,11 @@ type Syncer interface {
 	MapSync(off, end uint64) error
 }
 
+// Sealed is a Mappable that may refuse to be written through shared mappings made from now on: EPERM.
+type Sealed interface {
+	MapWritable() error
+}
+
 // Puncher is a Mappable in which holes can be made (MADV_REMOVE): the bytes of [off, end) become zero.
 type Puncher interface {
 	MapPunch(off, end uint64) error

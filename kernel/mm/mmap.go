@@ -67,6 +67,9 @@ func (as *AddressSpace) Mmap(a MmapArgs) (uint64, error) {
 	var objectErr error
 	switch {
 	case a.File != nil:
+		if err := a.unseal(); err != nil {
+			return 0, err
+		}
 		back = newBacking(a.File)
 	case a.Flags&mapType == unix.MAP_SHARED:
 		a.Offset = 0
@@ -86,6 +89,28 @@ func (as *AddressSpace) Mmap(a MmapArgs) (uint64, error) {
 		as.populate(addr, addr+a.Length)
 	}
 	return addr, nil
+}
+
+// unseal asks the file of a shared mapping whether it may be written. One that may not can be mapped to
+// read, and never made writable.
+func (a *MmapArgs) unseal() error {
+	f, ok := a.File.(Sealed)
+	if kind := a.Flags & mapType; !ok || kind != unix.MAP_SHARED && kind != unix.MAP_SHARED_VALIDATE {
+		return nil
+	}
+	if a.FileProt == 0 {
+		a.FileProt = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC
+	}
+	if a.FileProt&unix.PROT_WRITE == 0 {
+		return nil
+	}
+	if err := f.MapWritable(); err != nil {
+		if a.Prot&unix.PROT_WRITE != 0 {
+			return err
+		}
+		a.FileProt &^= unix.PROT_WRITE
+	}
+	return nil
 }
 
 // mmap is the part of Mmap beneath the lock. It takes over the reference of back unless it fails.

@@ -47,6 +47,15 @@ func (m *Mappings) Count() int {
 	return n
 }
 
+// Writable reports whether a shared mapping of the file can be written, or made so.
+func (m *Mappings) Writable() bool {
+	found := false
+	m.each(0, 1<<63, func(as *AddressSpace, v *vma, from, to uint64) {
+		found = found || v.flags&(vmShared|vmMayWrite) == vmShared|vmMayWrite
+	})
+	return found
+}
+
 // Unmap takes the pages of [off, end) from all mappings, so that the next access asks the file again:
 // the file was truncated, or wants its frames back. private: the copies that private mappings made
 // go too, as truncate(2) demands. The file must already return other frames, or none.

@@ -31,7 +31,6 @@ const (
 	vmDontDump   vmFlags = 1 << 26
 	vmHugePage   vmFlags = 1 << 29
 	vmNoHugePage vmFlags = 1 << 30
-	vmMergeable  vmFlags = 1 << 31
 
 	vmAccess = vmRead | vmWrite | vmExec
 )

@@ -750,18 +750,35 @@ func (f *file) AddSeals(seals uint32) error {
 	}
 	r.writeMu.Lock()
 	defer r.writeMu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.canSeal {
-		return unix.EINVAL
-	}
-	if r.seals&unix.F_SEAL_SEAL != 0 {
-		return unix.EPERM
-	}
-	if seals&unix.F_SEAL_WRITE != 0 && r.seals&unix.F_SEAL_WRITE == 0 && r.mappings.Count() > 0 {
+	old, err := r.seal(seals)
+	// The mappings are looked at without the lock that MapFrame takes, and once no new one can be made.
+	if err == nil && seals&^old&unix.F_SEAL_WRITE != 0 && r.mappings.Writable() {
+		r.mu.Lock()
+		r.seals = old
+		r.mu.Unlock()
 		return unix.EBUSY
 	}
+	return err
+}
+
+func (r *regular) seal(seals uint32) (old uint32, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch old = r.seals; {
+	case !r.canSeal:
+		return old, unix.EINVAL
+	case old&unix.F_SEAL_SEAL != 0:
+		return old, unix.EPERM
+	}
 	r.seals |= seals
+	return old, nil
+}
+
+// MapWritable refuses what a seal forbids.
+func (f *file) MapWritable() error {
+	if f.r.sealed()&(unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != 0 {
+		return unix.EPERM
+	}
 	return nil
 }
 
