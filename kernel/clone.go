@@ -179,6 +179,7 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 		child.mask = t.savedMask
 	}
 	child.noNewPrivs.Store(t.noNewPrivs.Load())
+	child.personality.Store(t.personality.Load())
 	child.timerSlackNS.Store(t.timerSlackNS.Load())
 	child.defaultSlackNS = t.timerSlackNS.Load()
 	t.inheritScheduling(child)

@@ -51,7 +51,9 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 			s.forgo()
 		case action.Handler != SigDfl && action.Handler != SigIgn:
 			if action.Flags&SAResetHand != 0 {
-				p.actions.set(sig, Action{})
+				reset := action // the flags stay
+				reset.Handler = SigDfl
+				p.actions.set(sig, reset)
 			}
 			t.recalc()
 			return s, action, true

@@ -30,6 +30,12 @@ func (t *Thread) NoNewPrivs() bool { return t.noNewPrivs.Load() }
 // SetNoNewPrivs makes execve give no privileges any more.
 func (t *Thread) SetNoNewPrivs() { t.noNewPrivs.Store(true) }
 
+// Personality returns personality(2)'s value: the execution domain, and flags above it.
+func (t *Thread) Personality() uint32 { return t.personality.Load() }
+
+// SetPersonality sets it.
+func (t *Thread) SetPersonality(v uint32) { t.personality.Store(v) }
+
 // ChildSubreaper reports whether the process adopts the orphans among its descendants.
 func (p *Process) ChildSubreaper() bool {
 	p.k.tree.Lock()

@@ -48,6 +48,7 @@ type Thread struct {
 	exitStatus     ExitStatus   // that exit(2) or the kill set
 	parentDeath    atomic.Int32 // PR_SET_PDEATHSIG
 	noNewPrivs     atomic.Bool
+	personality    atomic.Uint32 // personality(2)
 	timerSlackNS   atomic.Uint64
 	defaultSlackNS uint64
 	scheduling     atomic.Pointer[Scheduling] // nil: nothing was asked for

@@ -116,8 +116,8 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 		Args: argv, Env: env,
 		UID: creds.RUID, EUID: creds.EUID, GID: creds.RGID, EGID: creds.EGID, Secure: secure,
 		StackLimit: t.Proc.Limits.Soft(unix.RLIMIT_STACK),
-		Random:     random.Uint64,
-		HWCap:      amd64.HWCap(), HWCap2: amd64.HWCap2(),
+		Random:     random.Uint64, FixedLayout: t.Personality()&perNoRandomize != 0 && !secure,
+		HWCap: amd64.HWCap(), HWCap2: amd64.HWCap2(),
 		SignalFrame: uint64(amd64.MaxSignalFrame()),
 		VDSO:        mapVDSO(),
 	})
@@ -131,6 +131,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			StackStart: image.StackStart,
 		}
 		if err = t.Exec(space, creds, name[strings.LastIndexByte(name, '/')+1:], e); err == nil {
+			t.SetPersonality(t.Personality() &^ perReadImpliesExec)
 			// Processes share an Executable across fork: the file is held until the last is gone.
 			runtime.AddCleanup(e, (*vfs.Description).Decref, d)
 			if image.Opened {

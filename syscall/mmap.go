@@ -7,10 +7,18 @@ import (
 	"elver/kernel/mm"
 )
 
+// impliedProtection adds to prot what the personality demands.
+func impliedProtection(t *kernel.Thread, prot int) int {
+	if prot&unix.PROT_READ != 0 && t.Personality()&perReadImpliesExec != 0 {
+		prot |= unix.PROT_EXEC
+	}
+	return prot
+}
+
 // mmap(2)
 func sysMmap(t *kernel.Thread, a *args) (uint64, error) {
 	m := mm.MmapArgs{
-		Addr: a.arg(0), Length: a.arg(1), Prot: int(a.int(2)), Flags: int(a.int(3)), Offset: a.arg(5),
+		Addr: a.arg(0), Length: a.arg(1), Prot: impliedProtection(t, int(a.int(2))), Flags: int(a.int(3)), Offset: a.arg(5),
 		Privileged: t.Creds().HasCap(unix.CAP_IPC_LOCK),
 	}
 	if m.Offset%mm.PageSize != 0 {
@@ -55,7 +63,7 @@ func sysMunmap(t *kernel.Thread, a *args) (uint64, error) {
 
 // mprotect(2)
 func sysMprotect(t *kernel.Thread, a *args) (uint64, error) {
-	return 0, t.MM().Mprotect(a.arg(0), a.arg(1), int(a.int(2)))
+	return 0, t.MM().Mprotect(a.arg(0), a.arg(1), impliedProtection(t, int(a.int(2))))
 }
 
 // mremap(2)

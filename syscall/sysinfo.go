@@ -1,6 +1,9 @@
 package syscall
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -43,11 +46,23 @@ func sysUname(t *kernel.Thread, a *args) (uint64, error) {
 	names.mu.Lock()
 	host, domain := names.host, names.domain
 	names.mu.Unlock()
+	release := procfs.OSRelease
+	if t.Personality()&perUname26 != 0 {
+		release = uname26(release)
+	}
 	var e encoder
-	for _, s := range [...]string{procfs.OSType, host, procfs.OSRelease, procfs.OSVersion, machine, domain} {
+	for _, s := range [...]string{procfs.OSType, host, release, procfs.OSVersion, machine, domain} {
 		e.text(s, maxName+1)
 	}
 	return 0, copyOut(t, a.arg(0), e.b)
+}
+
+// uname26 makes 2.6.60+x.y of a release "z.x.y", for programs that know no later one.
+func uname26(release string) string {
+	version, rest, _ := strings.Cut(release, "-")
+	parts := strings.Split(version, ".")
+	minor, _ := strconv.Atoi(parts[1])
+	return fmt.Sprintf("2.6.%d-%s", 60+minor, rest)
 }
 
 // sethostname(2)
@@ -101,11 +116,18 @@ func sysSysinfo(t *kernel.Thread, a *args) (uint64, error) {
 	return 0, copyOut(t, a.arg(0), e.b)
 }
 
+// Flags of personality(2) that have an effect here. All are kept, as is the execution domain.
+const (
+	perUname26         = 0x0020000 // UNAME26
+	perNoRandomize     = 0x0040000 // ADDR_NO_RANDOMIZE
+	perReadImpliesExec = 0x0400000 // READ_IMPLIES_EXEC
+)
+
 // personality(2): 0xffffffff only asks.
 func sysPersonality(t *kernel.Thread, a *args) (uint64, error) {
-	const perLinux, ask = 0, 0xffffffff
-	if p := a.uint(0); p != ask && p != perLinux {
-		return 0, unix.EINVAL
+	old := t.Personality()
+	if p := a.uint(0); p != 0xffffffff {
+		t.SetPersonality(p)
 	}
-	return perLinux, nil
+	return uint64(old), nil
 }

@@ -378,10 +378,10 @@ func (p *Pipe) Size() int { return int(p.size.Load()) * metal.FrameSize }
 // Resize sets the capacity, rounded up to a power of two of pages, and returns it (F_SETPIPE_SZ):
 // EPERM above MaxPipeSize without privilege, EBUSY below what it holds.
 func (p *Pipe) Resize(c *Context, size int) (int, error) {
-	if size <= 0 || size > 1<<31 {
+	if size < 0 || size > 1<<31 {
 		return 0, unix.EINVAL
 	}
-	slots := (size + metal.FrameSize - 1) / metal.FrameSize
+	slots := max((size+metal.FrameSize-1)/metal.FrameSize, 1)
 	slots = 1 << bits.Len(uint(slots-1))
 	if slots*metal.FrameSize > MaxPipeSize {
 		if !c.Creds.HasCap(unix.CAP_SYS_RESOURCE) {

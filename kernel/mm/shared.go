@@ -271,16 +271,28 @@ func (as *AddressSpace) FutexKey(addr uint64, shared bool) (Key, error) {
 	if !shared {
 		return Key{space: as, off: addr}, nil
 	}
+	key, ofFile, err := as.sharedKey(addr)
+	if err == nil && ofFile {
+		// Beyond the end of a file there is no word.
+		if _, err := as.ReadUint32(addr); err != nil {
+			return Key{}, unix.EFAULT
+		}
+	}
+	return key, err
+}
+
+func (as *AddressSpace) sharedKey(addr uint64) (key Key, ofFile bool, err error) {
 	as.lock()
 	defer as.unlock()
 	v := as.reach(addr)
 	if v == nil || v.flags&vmAccess == 0 {
-		return Key{}, unix.EFAULT
+		return Key{}, false, unix.EFAULT
 	}
 	if v.flags&vmMayShare == 0 {
-		return Key{space: as, off: addr}, nil
+		return Key{space: as, off: addr}, false, nil
 	}
-	key := Key{off: v.fileOffset(addr)}
+	_, anonymous := v.back.file.(*SharedMemory)
+	key.off = v.fileOffset(addr)
 	key.dev, key.ino = v.back.file.Ident()
-	return key, nil
+	return key, !anonymous, nil
 }

@@ -30,6 +30,15 @@ static void test_bad_arguments(void)
 {
 	CHECK_ERR(futex((int *)3, FUTEX_WAIT, 0, NULL, NULL, 0), EINVAL);
 	CHECK_ERR(futex((int *)8, FUTEX_WAIT, 0, NULL, NULL, 0), EFAULT);
+	int file = open("/tmp", O_RDWR | O_TMPFILE, 0600);
+	CHECK(file >= 0 && ftruncate(file, 4096) == 0);
+	int *in_file = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	CHECK(in_file != MAP_FAILED);
+	CHECK_EQ(futex(in_file, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
+	CHECK_EQ(ftruncate(file, 0), 0);
+	CHECK_ERR(futex(in_file, FUTEX_WAKE, 1, NULL, NULL, 0), EFAULT);
+	CHECK_EQ(munmap(in_file, 4096), 0);
+	close(file);
 	CHECK_ERR(futex(&word, 99, 0, NULL, NULL, 0), ENOSYS);
 	CHECK_ERR(futex(&word, FUTEX_WAIT, 77, NULL, NULL, 0), EAGAIN);
 	CHECK_ERR(futex(&word, FUTEX_WAIT_BITSET, 0, NULL, NULL, 0), EINVAL);

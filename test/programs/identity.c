@@ -1,6 +1,7 @@
 // Who and where a program is: identity, limits, the machine, odds and ends.
 #include "check.h"
 #include <sched.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -147,6 +148,31 @@ static void test_scheduling_is_inherited(void)
 	}
 }
 
+// A personality is kept; with UNAME26 the kernel seems to be an old one.
+static void test_personality(void)
+{
+	struct utsname u;
+
+	CHECK_EQ(personality(0xffffffff), 0);
+	CHECK_EQ(personality(ADDR_NO_RANDOMIZE | UNAME26), 0);
+	CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE | UNAME26);
+	CHECK_EQ(uname(&u), 0);
+	CHECK(strncmp(u.release, "2.6.", 4) == 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(personality(0xffffffff) == (ADDR_NO_RANDOMIZE | UNAME26));
+	int status;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(WEXITSTATUS(status), 1);
+	CHECK_EQ(personality(READ_IMPLIES_EXEC), ADDR_NO_RANDOMIZE | UNAME26);
+	int (*f)(void) = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(f != MAP_FAILED);
+	memcpy(f, "\x31\xc0\xc3", 3); // xor eax, eax; ret
+	CHECK_EQ(f(), 0);
+	CHECK_EQ(personality(0), READ_IMPLIES_EXEC);
+	CHECK_EQ(munmap(f, 4096), 0);
+}
+
 static void test_prctl(void)
 {
 	char name[17] = {0};
@@ -198,5 +224,5 @@ static void test_membarrier_rseq(void)
 
 TESTS({"ids", test_ids}, {"uname", test_uname}, {"limits", test_limits}, {"sysinfo", test_sysinfo},
       {"scheduling", test_scheduling}, {"scheduling-is-inherited", test_scheduling_is_inherited},
-      {"prctl", test_prctl}, {"usage", test_usage},
+      {"personality", test_personality}, {"prctl", test_prctl}, {"usage", test_usage},
       {"unknown-calls", test_unknown_calls}, {"membarrier-rseq", test_membarrier_rseq})

@@ -42,6 +42,8 @@ static void test_full(void)
 
 	CHECK_EQ(pipe2(p, O_NONBLOCK), 0);
 	CHECK_ERR(read(p[0], block, 1), EAGAIN);
+	CHECK_EQ(fcntl(p[0], F_SETPIPE_SZ, 0), 4096);
+	CHECK_EQ(fcntl(p[0], F_SETPIPE_SZ, 65535), 65536);
 	while ((n = write(p[1], block, sizeof block)) > 0)
 		total += (int)n;
 	CHECK_EQ(errno, EAGAIN);

@@ -190,6 +190,7 @@ static void test_nodefer_and_resethand(void)
 	struct sigaction a;
 	sigaction(SIGUSR2, NULL, &a);
 	CHECK(a.sa_handler == SIG_DFL);
+	CHECK(a.sa_flags & SA_RESETHAND); // the handler alone is reset
 }
 
 static volatile int usr2_in_mask;

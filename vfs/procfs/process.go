@@ -90,7 +90,9 @@ func init() {
 		{"oom_adj", false, oomAdj},
 		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
 		{"oom_score_adj", false, oomScoreAdj},
-		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "00000000\n" })},
+		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+			return fmt.Sprintf("%08x\n", t.Personality())
+		})},
 		{"root", false, directory((*vfs.Files).Root)},
 		{"smaps", false, content(smaps)},
 		{"stat", false, content(stat)},
