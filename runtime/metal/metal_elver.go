@@ -8,7 +8,7 @@ import (
 )
 
 // directMap is where all RAM is mapped.
-const directMap = 0xffff800000000000
+const directMap = -1 << 47
 
 // AllocFrame returns a frame of 4 KiB with one reference and undefined contents. ok is false when
 // no frame is free, and for the program, its page tables and the page cache when only the reserve
@@ -49,7 +49,7 @@ func MachineSize() uint64
 
 // View returns the n bytes of physical memory at pa through the direct map.
 func View(pa uint64, n int) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(pa)+directMap)), n)
+	return unsafe.Slice((*byte)(unsafe.Add(nil, int(pa)+directMap)), n)
 }
 
 // Viewable reports whether View can show the n bytes at pa: they are RAM, or firmware tables behind
@@ -57,9 +57,9 @@ func View(pa uint64, n int) []byte {
 func Viewable(pa uint64, n int) bool
 
 // Zero clears the frame of size bytes (FrameSize or HugeSize) at pa.
-func Zero(pa uint64, size int) { clearMemory(uintptr(pa)+directMap, uintptr(size)) }
+func Zero(pa uint64, size int) { clearMemory(unsafe.Add(nil, int(pa)+directMap), uintptr(size)) }
 
-func clearMemory(va, n uintptr)
+func clearMemory(p unsafe.Pointer, n uintptr)
 
 // MapDevice maps n bytes of device registers at the physical address pa, uncached, and returns
 // their virtual address. The mapping lasts.
@@ -159,7 +159,7 @@ func Text(va uint64, n int) []byte {
 	if va < start || va >= end {
 		return nil
 	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(uintptr(va))), min(uint64(n), end-va))
+	return unsafe.Slice((*byte)(unsafe.Add(nil, int(va))), min(uint64(n), end-va))
 }
 
 func textBounds() (start, end uint64)

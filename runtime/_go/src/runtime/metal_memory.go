@@ -243,7 +243,7 @@ func metalSyscall6(num, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2, errno uintptr) 
 
 //go:linkname metal_clearMemory elver/runtime/metal.clearMemory
 //go:nosplit
-func metal_clearMemory(va, n uintptr) { metalClear(va, n) }
+func metal_clearMemory(p unsafe.Pointer, n uintptr) { metalClear(uintptr(p), n) }
 
 //go:linkname metal_TSC elver/runtime/metal.TSC
 //go:nosplit
