@@ -52,7 +52,7 @@ run: kernel build/hello
 test: vet staticcheck unit boot
 
 vet:
-	@if $(GO) vet ./...; then echo '--- PASS: go vet'; else echo '--- FAIL: go vet'; exit 1; fi
+	@if $(GO) vet ./... && $(GO) vet -tags elver ./arch/... ./cmd/... ./platform/... ./runtime/... ./test/selftest; then echo '--- PASS: go vet'; else echo '--- FAIL: go vet'; exit 1; fi
 
 staticcheck:
 	@if $(GO) run $(STATICCHECK) ./...; then echo '--- PASS: staticcheck'; else echo '--- FAIL: staticcheck'; exit 1; fi
