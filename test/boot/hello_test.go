@@ -101,3 +101,20 @@ func TestSmallest(t *testing.T) {
 	}
 	t.Logf("the smallest -m that runs hello is %d", smallest)
 }
+
+// TestManyBoots boots again and again: what happens once in many times happens
+// here. Addresses and the instants of interrupts differ each time.
+func TestManyBoots(t *testing.T) {
+	t.Parallel()
+	boots := 20
+	if soak {
+		boots = 2000
+	}
+	program := build(t, staticPIE, "helloworld")
+	for i := range boots {
+		r := vm{program: program, mem: 32, timeout: 30 * time.Second}.run(t)
+		if r.stdout != hello || r.stderr != "" || r.status != 0 {
+			t.Fatalf("boot %d of %d\n%v", i+1, boots, r)
+		}
+	}
+}
