@@ -181,13 +181,15 @@ func sysSendfile(t *kernel.Thread, a *args) (uint64, error) {
 	return n, giveOffset(t, a.arg(2), off)
 }
 
+const knownSpliceFlags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MORE | unix.SPLICE_F_GIFT
+
 // splice(2)
 func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 	flags := a.uint(5)
 	if a.arg(4) == 0 {
 		return 0, nil
 	}
-	if flags&^(unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MORE|unix.SPLICE_F_GIFT) != 0 {
+	if flags&^knownSpliceFlags != 0 {
 		return 0, unix.EINVAL
 	}
 	c, from, to, err := twoFiles(t, a.int(0), a.int(2))
@@ -233,6 +235,88 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, err
 	}
 	return done, giveOffset(t, a.arg(3), x.toOff)
+}
+
+// tee(2)
+func sysTee(t *kernel.Thread, a *args) (uint64, error) {
+	flags := a.uint(3)
+	if flags&^knownSpliceFlags != 0 {
+		return 0, unix.EINVAL
+	}
+	if a.arg(2) == 0 {
+		return 0, nil
+	}
+	_, from, to, err := twoFiles(t, a.int(0), a.int(1))
+	if err != nil {
+		return 0, err
+	}
+	defer from.Decref()
+	defer to.Decref()
+	in, out := vfs.PipeOf(from), vfs.PipeOf(to)
+	if in == nil || out == nil || in == out {
+		return 0, unix.EINVAL
+	}
+	for {
+		n, err := in.Tee(out, int(min(a.arg(2), maxIO)))
+		if err == unix.EPIPE {
+			brokenPipe(t)
+		}
+		if err != unix.EAGAIN || flags&unix.SPLICE_F_NONBLOCK != 0 || from.NonBlocking() || to.NonBlocking() {
+			return uint64(n), err
+		}
+		if in.Buffered() == 0 {
+			err = t.BlockOn(from, waiter.ReadableEvents, kernel.Never)
+		} else {
+			err = t.BlockOn(to, waiter.WritableEvents, kernel.Never)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// vmsplice(2): the bytes are copied, so the program may use its memory again at once. It waits for the
+// first of them alone.
+func sysVmsplice(t *kernel.Thread, a *args) (uint64, error) {
+	flags := a.uint(3)
+	if flags&^knownSpliceFlags != 0 {
+		return 0, unix.EINVAL
+	}
+	l := localOf(t)
+	c := filesOf(t)
+	d, err := c.Get(a.int(0))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Decref()
+	if vfs.PipeOf(d) == nil {
+		return 0, unix.EBADF
+	}
+	if err := l.vector(t, a.arg(1), a.arg(2)); err != nil {
+		return 0, err
+	}
+	if l.buffer.Len() == 0 {
+		return 0, nil
+	}
+	for {
+		move, events := d.Read, waiter.EventMask(waiter.ReadableEvents)
+		if d.Writable() {
+			move, events = d.Write, waiter.WritableEvents
+		}
+		n, err := move(c, &l.buffer)
+		if err == unix.EPIPE {
+			brokenPipe(t)
+		}
+		if n > 0 {
+			return uint64(n), nil
+		}
+		if err != unix.EAGAIN || flags&unix.SPLICE_F_NONBLOCK != 0 || d.NonBlocking() {
+			return 0, err
+		}
+		if err := t.BlockOn(d, events, kernel.Never); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // copy_file_range(2)

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 
 static void test_basics(void)
 {
@@ -151,10 +152,39 @@ static void test_splice(void)
 	CHECK_EQ(write(a[1], "spliced", 7), 7);
 	CHECK_EQ(tee(a[0], b[1], 100, 0), 7);
 	CHECK_EQ(read(b[0], buffer, 16), 7);
+	memset(buffer, 0, sizeof buffer);
+	CHECK_EQ(tee(a[0], b[1], 3, 0), 3); // the pipe keeps its bytes
+	CHECK_EQ(write(b[1], "+", 1), 1);   // and is not written to through the other one
+	CHECK_EQ(read(b[0], buffer, 16), 4);
+	CHECK(memcmp(buffer, "spl+", 4) == 0);
+	CHECK_ERR(tee(a[0], a[1], 3, 0), EINVAL);
+	CHECK_ERR(tee(a[0], b[0], 3, 0), EBADF);
+	CHECK_ERR(tee(b[0], a[1], 3, SPLICE_F_NONBLOCK), EAGAIN);
+	CHECK_ERR(tee(a[0], b[1], 3, 0x100), EINVAL);
 	CHECK_EQ(splice(a[0], NULL, b[1], NULL, 100, 0), 7);
 	CHECK_EQ(read(b[0], buffer, 16), 7);
 	CHECK(memcmp(buffer, "spliced", 7) == 0);
 	close(a[0]), close(a[1]), close(b[0]), close(b[1]);
+}
+
+static void test_vmsplice(void)
+{
+	int p[2];
+	char in[5] = {0}, more[5] = {0};
+	struct iovec from[2] = {{"spli", 4}, {"ced", 3}}, to[2] = {{in, 4}, {more, 4}};
+
+	CHECK_EQ(pipe(p), 0);
+	CHECK_EQ(vmsplice(p[1], from, 2, 0), 7);
+	CHECK_EQ(vmsplice(p[0], to, 2, 0), 7);
+	CHECK(strcmp(in, "spli") == 0 && strcmp(more, "ced") == 0);
+	CHECK_ERR(vmsplice(p[0], to, 2, SPLICE_F_NONBLOCK), EAGAIN);
+	CHECK_ERR(vmsplice(p[1], from, 2, 0x100), EINVAL);
+	CHECK_ERR(vmsplice(0, from, 2, 0), EBADF);
+	CHECK_EQ(vmsplice(p[1], from, 0, 0), 0);
+	close(p[0]);
+	signal(SIGPIPE, SIG_IGN);
+	CHECK_ERR(vmsplice(p[1], from, 2, 0), EPIPE);
+	close(p[1]);
 }
 
 static void test_fifo(void)
@@ -178,4 +208,5 @@ static void test_fifo(void)
 }
 
 TESTS({"basics", test_basics}, {"full", test_full}, {"poll", test_poll}, {"packets", test_packets},
-      {"atomic-writes", test_atomic_writes}, {"splice", test_splice}, {"fifo", test_fifo})
+      {"atomic-writes", test_atomic_writes}, {"splice", test_splice}, {"vmsplice", test_vmsplice},
+      {"fifo", test_fifo})
