@@ -47,7 +47,12 @@ func sysPidfdSendSignal(t *kernel.Thread, a *args) (uint64, error) {
 	if flags := a.uint(3); flags != 0 && flags != pidfdSignalThreadGroup {
 		return 0, unix.EINVAL
 	}
-	p, _, err := processOf(t, a.int(0))
+	d, err := localOf(t).files.Get(a.int(0))
+	if err != nil {
+		return 0, err
+	}
+	p, err := event.ProcessNamed(d)
+	d.Decref()
 	if err != nil {
 		return 0, err
 	}

@@ -186,6 +186,9 @@ func (as *AddressSpace) mapFlags(a *MmapArgs) (vmFlags, error) {
 			return 0, unix.EINVAL
 		}
 		flags |= vmShared | vmMayShare
+		if allowed&unix.PROT_WRITE == 0 { // of /dev/zero, opened to be read
+			flags &^= vmMayWrite
+		}
 	case a.File == nil && kind == unix.MAP_PRIVATE:
 	case a.File == nil:
 		return 0, unix.EINVAL

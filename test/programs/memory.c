@@ -29,6 +29,12 @@ static void test_bad_arguments(void)
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, wronly, 0), EACCES);
 	close(wronly);
 	close(fd);
+	fd = open("/dev/zero", O_RDONLY);
+	char *zeros = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(zeros != MAP_FAILED);
+	CHECK_ERR(mprotect(zeros, PAGE, RW), EACCES);
+	CHECK_EQ(munmap(zeros, PAGE), 0);
+	close(fd);
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, -1, 0), EBADF);
 	CHECK_ERR((long)mmap(NULL, PAGE, RW, MAP_PRIVATE, 999, 0), EBADF);
 	CHECK_ERR(syscall(SYS_mmap, NULL, PAGE, RW, ANON, -1, 5), EINVAL);

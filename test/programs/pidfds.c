@@ -59,6 +59,13 @@ static void test_arguments(void)
 	CHECK_ERR(waitid(P_PIDFD, fd, &info, WEXITED), ECHILD);
 	CHECK_ERR(waitid(P_PIDFD, 0, &info, WEXITED), EBADF);
 	close(fd);
+	// The process's directory will do, but not a thread's.
+	fd = open("/proc/self", O_RDONLY | O_DIRECTORY);
+	CHECK_EQ(pidfd_send(fd, 0, NULL, 0), 0);
+	close(fd);
+	fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY);
+	CHECK_ERR(pidfd_send(fd, 0, NULL, 0), EBADF);
+	close(fd);
 }
 
 static void test_end(void)

@@ -30,6 +30,16 @@ func ProcessOf(d *vfs.Description) (*kernel.Process, error) {
 	return nil, unix.EBADF
 }
 
+// ProcessNamed is ProcessOf for pidfd_send_signal(2), which takes a directory /proc/PID too.
+func ProcessNamed(d *vfs.Description) (*kernel.Process, error) {
+	if dir, ok := d.Inode().(interface{ Process() *kernel.Process }); ok {
+		if p := dir.Process(); p != nil {
+			return p, nil
+		}
+	}
+	return ProcessOf(d)
+}
+
 // Readiness says whether the process has ended, and by EPOLLHUP whether it was waited for.
 func (f *pidfd) Readiness(mask waiter.EventMask) waiter.EventMask {
 	switch zombie, gone := f.process.HasEnded(); {

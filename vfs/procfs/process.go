@@ -111,6 +111,9 @@ func (f *FS) process(p *kernel.Process, t *kernel.Thread, whole bool) vfs.Inode 
 	}
 	creds := t.Creds()
 	d := &dir{}
+	if whole {
+		d.process = p
+	}
 	d.Init(f, base, unix.S_IFDIR|0o555, creds.EUID, creds.EGID, 0)
 	d.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
 		for i, e := range entries {

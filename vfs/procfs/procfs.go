@@ -111,7 +111,12 @@ type dir struct {
 	// of a static directory
 	names    []string
 	children map[string]vfs.Inode
+
+	process *kernel.Process // of the directory /proc/PID
 }
+
+// Process returns the process whose directory this is, nil for another directory.
+func (d *dir) Process() *kernel.Process { return d.process }
 
 func (f *FS) newDir(ino uint64, mode uint32) *dir {
 	d := &dir{}
