@@ -37,6 +37,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/arch/amd64"
+	"elver/kernel/mm"
 )
 
 // Attachment is what a process carries besides memory and signals: descriptors, root, working
@@ -66,6 +67,8 @@ type Config struct {
 	Exited   func(t *Thread, status ExitStatus)
 	// Report takes the report of a program that dies by a fatal signal; nil: the log does.
 	Report io.Writer
+	// Symbol, if not nil, names the function at offset off of a mapped file, for reports.
+	Symbol func(file mm.Mappable, off uint64) string
 	// MaxTasks limits how many threads there may be at once; 0: what memory allows.
 	MaxTasks uint64
 

@@ -112,7 +112,14 @@ func (t *Thread) mapping(addr uint64) string {
 		name = "anonymous memory"
 	}
 	if r.File != nil {
-		return fmt.Sprintf("%s+%#x %s %#x-%#x", name, addr-r.Start+r.Offset, rights, r.Start, r.End)
+		off := addr - r.Start + r.Offset
+		function := ""
+		if t.k.config.Symbol != nil {
+			if s := t.k.config.Symbol(r.File, off); s != "" {
+				function = s + ", "
+			}
+		}
+		return fmt.Sprintf("%s%s+%#x %s %#x-%#x", function, name, off, rights, r.Start, r.End)
 	}
 	return fmt.Sprintf("%s %s %#x-%#x", name, rights, r.Start, r.End)
 }

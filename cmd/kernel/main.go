@@ -111,7 +111,8 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	}
 
 	k := kernel.New(kernel.Config{
-		Syscall: syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit, Report: machine.LogWriter(),
+		Syscall: syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit,
+		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
 	terminal := newConsole(machine, k, params.Console)
 	root, err := newRoot(machine, info, params, program, tree.Config{
