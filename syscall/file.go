@@ -169,7 +169,7 @@ func (l *local) user(t *kernel.Thread, allowed bool, addr, length uint64) error 
 	if err := mm.UserRange(addr, length); err != nil {
 		return err
 	}
-	l.buffer = mm.UserBuffer1(t.MM(), addr, min(length, maxIO))
+	l.buffer.Point(t.MM(), addr, min(length, maxIO))
 	return nil
 }
 
@@ -221,6 +221,12 @@ func segmentsAt(t *kernel.Thread, room []mm.Segment, addr, count uint64) ([]mm.S
 	return room, nil
 }
 
+// wouldBlock says whether err is EAGAIN, without the call that a comparison with a constant is.
+func wouldBlock(err error) bool {
+	n, ok := err.(unix.Errno)
+	return ok && n == unix.EAGAIN
+}
+
 // read reads into the buffer, and waits for the first byte unless the file is non-blocking.
 func (l *local) read(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 	for {
@@ -228,7 +234,7 @@ func (l *local) read(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 		if n > 0 {
 			return uint64(n), nil
 		}
-		if err == nil || err != unix.EAGAIN || d.NonBlocking() {
+		if !wouldBlock(err) || d.NonBlocking() {
 			return 0, err
 		}
 		if err := waitForFile(t, d, waiter.ReadableEvents); err != nil {
@@ -250,7 +256,7 @@ func (l *local) write(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 			}
 			continue
 		}
-		if err == unix.EAGAIN && !d.NonBlocking() {
+		if wouldBlock(err) && !d.NonBlocking() {
 			err = waitForFile(t, d, waiter.WritableEvents)
 			if err == nil {
 				continue

@@ -58,6 +58,7 @@ func localOf(t *kernel.Thread) *local {
 	return newLocal(t)
 }
 
+//go:noinline
 func newLocal(t *kernel.Thread) *local {
 	l := &local{files: *vfs.NewContext(t)}
 	t.Local = l

@@ -25,6 +25,7 @@ type chunk struct {
 type FDTable struct {
 	refs   atomic.Int32 // processes that share the table
 	chunks atomic.Pointer[[]*chunk]
+	low    chunk // the first chunk
 
 	mu   sync.Mutex
 	hint int // no descriptor below is free
@@ -35,13 +36,22 @@ type FDTable struct {
 func NewFDTable() *FDTable {
 	t := &FDTable{}
 	t.refs.Store(1)
-	t.chunks.Store(&[]*chunk{new(chunk)})
+	t.chunks.Store(&[]*chunk{&t.low})
 	return t
 }
 
 // Get returns the description that fd stands for, with a reference that Decref ends: EBADF if there
 // is none.
 func (t *FDTable) Get(fd int32) (*Description, error) {
+	if uint32(fd) < chunkFDs {
+		if d := t.low.files[fd].Load(); d != nil && d.tryIncref() {
+			return d, nil
+		}
+	}
+	return t.getSlowly(fd)
+}
+
+func (t *FDTable) getSlowly(fd int32) (*Description, error) {
 	for {
 		chunks := *t.chunks.Load()
 		i := uint32(fd) / chunkFDs
@@ -192,31 +202,42 @@ func (t *FDTable) Close(fd int32) error {
 
 // CloseRange closes the descriptors first to last, or only marks them to be closed by execve.
 func (t *FDTable) CloseRange(first, last uint32, onlyCloexec bool) {
-	for fd := first; fd <= last; {
+	const wordFDs = 64
+	var gone [wordFDs]*Description
+	for start := first &^ (wordFDs - 1); start <= last; start += wordFDs {
 		t.mu.Lock()
 		chunks := *t.chunks.Load()
-		i := int(fd / chunkFDs)
+		i := int(start / chunkFDs)
 		if i >= len(chunks) {
 			t.mu.Unlock()
 			return
 		}
-		end := uint32(i+1)*chunkFDs - 1
-		var gone []*Description
-		for ; chunks[i] != nil && fd <= min(last, end); fd++ {
-			if !t.isOpen(int(fd)) {
-				continue
+		n := 0
+		if c := chunks[i]; c != nil {
+			word := start % chunkFDs / wordFDs
+			b := c.open[word]
+			if start < first {
+				b &= ^uint64(0) << (first - start)
+			}
+			if last-start < wordFDs-1 {
+				b &= 1<<(last-start+1) - 1
 			}
 			if onlyCloexec {
-				chunks[i].cloexec[fd%chunkFDs/64] |= 1 << (fd % 64)
-			} else if d := t.remove(int(fd)); d != nil {
-				gone = append(gone, d)
+				c.cloexec[word] |= b
+				b = 0
+			}
+			for ; b != 0; b &= b - 1 {
+				if d := t.remove(int(start) + bits.TrailingZeros64(b)); d != nil {
+					gone[n] = d
+					n++
+				}
 			}
 		}
 		t.mu.Unlock()
-		for _, d := range gone {
+		for i, d := range gone[:n] {
 			d.leaveTable(t)
+			gone[i] = nil
 		}
-		fd = end + 1
 	}
 }
 
@@ -287,18 +308,24 @@ func (t *FDTable) copy() *FDTable {
 		if c == nil {
 			continue
 		}
-		copies[i] = &chunk{}
-		for j := range c.files {
-			d := c.files[j].Load()
-			if d == nil {
-				continue
+		to := &n.low
+		if i > 0 {
+			to = new(chunk)
+		}
+		copies[i] = to
+		for word, open := range c.open {
+			for b := open; b != 0; b &= b - 1 {
+				fd := word*64 + bits.TrailingZeros64(b)
+				d := c.files[fd%chunkFDs].Load()
+				if d == nil {
+					open &^= b & -b // reserved only
+					continue
+				}
+				d.Incref() // the table's own reference can't end while mu is held
+				to.files[fd%chunkFDs].Store(d)
+				n.used++
 			}
-			d.Incref() // the table's own reference can't end while mu is held
-			copies[i].files[j].Store(d)
-			word, bit := j/64, uint64(1)<<(j%64)
-			copies[i].open[word] |= bit
-			copies[i].cloexec[word] |= c.cloexec[word] & bit
-			n.used++
+			to.open[word], to.cloexec[word] = open, c.cloexec[word]&open
 		}
 	}
 	n.chunks.Store(&copies)

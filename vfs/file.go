@@ -82,7 +82,9 @@ type Description struct {
 	refs  atomic.Int64
 
 	seekable bool
-	told     bool // made by open: watchers hear of it
+	socket   bool   // the inode is one
+	told     bool   // made by open: watchers hear of it
+	locker   locker // the inode, if it can be locked
 
 	// posMu keeps the offset, and is held across reads and writes that use it.
 	posMu sync.Mutex
@@ -113,6 +115,9 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 	d := &Description{file: file, path: p}
 	if p.Dentry != nil {
 		d.inode = p.Dentry.inode
+		d.locker, _ = d.inode.(locker)
+		mode, _, _ := d.inode.Perm()
+		d.socket = mode&unix.S_IFMT == unix.S_IFSOCK
 	}
 	switch {
 	case flags&unix.O_PATH != 0:
@@ -156,6 +161,9 @@ func (d *Description) Writable() bool { return d.mode&mayWrite != 0 }
 
 // PathOnly says whether the file was opened with O_PATH.
 func (d *Description) PathOnly() bool { return d.mode&pathOnly != 0 }
+
+// Socket says whether the file is a socket.
+func (d *Description) Socket() bool { return d.socket }
 
 // Seekable says whether the file has an offset.
 func (d *Description) Seekable() bool { return d.seekable }

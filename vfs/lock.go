@@ -70,11 +70,15 @@ type flock struct {
 
 // locks returns the locks of d's file, making them if need be; nil if the file can't be locked.
 func (d *Description) locks(create bool) *FileLocks {
-	l, ok := d.inode.(interface{ fileLocks(bool) *FileLocks })
-	if !ok {
+	if d.locker == nil {
 		return nil
 	}
-	return l.fileLocks(create)
+	return d.locker.fileLocks(create)
+}
+
+// locker is an inode that can be locked.
+type locker interface {
+	fileLocks(create bool) *FileLocks
 }
 
 func (b *BaseInode) fileLocks(create bool) *FileLocks {

@@ -216,6 +216,10 @@ func (e *pipeEnd) Read(c *Context, dst *mm.Buffer, off int64) (int, error) {
 	if left == 0 {
 		return 0, nil
 	}
+	// Who could write is looked at first: what they wrote before they left is there then.
+	if p.writers.Load() != 0 && p.used.Load() == 0 {
+		return 0, unix.EAGAIN
+	}
 	p.mu.Lock()
 	n, freed := 0, false
 	var err error

@@ -17,37 +17,33 @@ func Last() *Context { return owner }
 
 // Enter runs the program with the registers of c, in the address space of the page table at root,
 // until it comes back. The caller's goroutine keeps the CPU throughout.
+//
+// It is nosplit, and so is what it calls before it enters: a function's prologue may reschedule, and
+// another thread would load what belongs to it.
+//
+//go:nosplit
 func (c *Context) Enter(root uint64) Event {
 	if c.iret != 0 && !c.sanitise() {
 		c.Vector, c.ErrorCode = vectorGP, 0
 		return EventException
 	}
-	event := c.enterIn(root)
+	metal.BeforeUser()
+	if owner != c {
+		c.own()
+	}
+	event := Event(enter(c, root))
 	if event == EventInterrupt {
 		metal.Note(c.Vector)
 	}
 	return event
 }
 
-// enterIn loads what belongs to the thread and enters. It is nosplit, and so is what it calls: a
-// function's prologue may reschedule, and another thread would load its own.
-//
-//go:nosplit
-func (c *Context) enterIn(root uint64) Event {
-	metal.BeforeUser()
-	if CurrentRoot() != root {
-		LoadRoot(root)
-	}
-	if owner != c {
-		c.own()
-	}
-	return Event(enter(c))
-}
-
 const vectorGP = 13
 
 // sanitise makes what the program chose for IRETQ harmless: CS, SS and RFLAGS come from signal
 // frames. It reports false if RIP is not canonical, which IRETQ would only find out in ring 0.
+//
+//go:nosplit
 func (c *Context) sanitise() bool {
 	if c.CS != user32CS {
 		c.CS = userCS
@@ -66,6 +62,17 @@ func (c *Context) own() {
 	}
 	owner = c
 	*(*uint32)(unsafe.Add(unsafe.Pointer(c.extended), offsetMXCSR)) = initialMXCSR
+	if features != 0 && fsgsbase {
+		loadState(c, features)
+		return
+	}
+	c.ownSlowly()
+}
+
+// ownSlowly is own on a CPU without XSAVE or FSGSBASE.
+//
+//go:nosplit
+func (c *Context) ownSlowly() {
 	if features != 0 {
 		xrstor(c.extended, features)
 	} else {
@@ -86,6 +93,17 @@ var fxsaveArea [sizeLegacy + 16]byte
 //
 //go:nosplit
 func (c *Context) save() {
+	if features != 0 && fsgsbase {
+		saveState(c, features&^componentSSE)
+		return
+	}
+	c.saveSlowly()
+}
+
+// saveSlowly is save on a CPU without XSAVE or FSGSBASE.
+//
+//go:nosplit
+func (c *Context) saveSlowly() {
 	if features != 0 {
 		xsave(c.extended, features&^componentSSE)
 	} else {
@@ -119,7 +137,16 @@ func (c *Context) reload() {
 func (c *Context) Release() { c.reload() }
 
 //go:noescape
-func enter(c *Context) uint64
+func enter(c *Context, root uint64) uint64
+
+// saveState and loadState move the components of the extended state and both segment bases from the
+// CPU to c and back, on a CPU with XSAVE and FSGSBASE.
+//
+//go:noescape
+func saveState(c *Context, components uint64)
+
+//go:noescape
+func loadState(c *Context, components uint64)
 
 //go:noescape
 func xsave(area *byte, components uint64)

@@ -19,11 +19,17 @@
 #define LOADXMM(off, x)	MOVUPS off(DX), x
 #define SAVEXMM(off, x)	MOVUPS x, off(DX)
 
-// func enter(c *Context) uint64
-// Goes to ring 3 with the registers of c. It returns, to the same stack, from one of the entries
+// func enter(c *Context, root uint64) uint64
+// Goes to ring 3 with the registers of c, in the address space of root. It returns, to the same stack, from one of the entries
 // below, with their Event.
-TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-16
+TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-24
 	MOVQ	c+0(FP), AX
+	MOVQ	root+8(FP), CX
+	MOVQ	CR3, DX
+	CMPQ	DX, CX
+	JEQ	loaded
+	MOVQ	CX, CR3
+loaded:
 	PUSHQ	BP
 	MOVQ	SP, CPU_KERNELSP
 	MOVQ	AX, CPU_CONTEXT
@@ -117,7 +123,7 @@ slow:
 	EACHXMM(SAVEXMM)
 	MOVQ	CPU_KERNELSP, SP
 	BYTE	$0x5d	// POPQ BP, as a byte: enter pushed it, not this function
-	MOVQ	$const_EventSyscall, 16(SP)	// enter's result, above its return address and argument
+	MOVQ	$const_EventSyscall, 24(SP)	// enter's result, above its return address and arguments
 	RET
 
 // SYSCALL in compatibility mode: there are no 32-bit programs here.
@@ -182,7 +188,7 @@ noac:
 leave:
 	MOVQ	CPU_KERNELSP, SP
 	BYTE	$0x5d	// POPQ BP
-	MOVQ	BX, 16(SP)
+	MOVQ	BX, 24(SP)
 	RET
 
 // func entryPoints() (syscall, syscall32, trap uintptr)
@@ -211,6 +217,37 @@ TEXT ·xrstor(SB),NOSPLIT,$0-16
 	MOVQ	AX, DX
 	SHRQ	$32, DX
 	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x2f	// XRSTOR64 (DI)
+	RET
+
+// func saveState(c *Context, components uint64)
+// The program's GS base is a SWAPGS away, which is cheaper than an MSR.
+TEXT ·saveState(SB),NOSPLIT,$0-16
+	MOVQ	c+0(FP), CX
+	MOVL	components_lo+8(FP), AX
+	MOVL	components_hi+12(FP), DX
+	MOVQ	Context_extended(CX), DI
+	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x27	// XSAVE64 (DI)
+	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xc0	// RDFSBASE AX
+	SWAPGS
+	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xca	// RDGSBASE DX
+	SWAPGS
+	MOVQ	AX, Context_fsBase(CX)
+	MOVQ	DX, Context_gsBase(CX)
+	RET
+
+// func loadState(c *Context, components uint64)
+TEXT ·loadState(SB),NOSPLIT,$0-16
+	MOVQ	c+0(FP), CX
+	MOVL	components_lo+8(FP), AX
+	MOVL	components_hi+12(FP), DX
+	MOVQ	Context_extended(CX), DI
+	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x2f	// XRSTOR64 (DI)
+	MOVQ	Context_fsBase(CX), AX
+	MOVQ	Context_gsBase(CX), DX
+	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xd0	// WRFSBASE AX
+	SWAPGS
+	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xda	// WRGSBASE DX
+	SWAPGS
 	RET
 
 // func fxsave(area *byte)

@@ -174,29 +174,29 @@ func TestHostCopies(t *testing.T) {
 	pa, _ := metal.AllocFrame(metal.OwnerProgram)
 	metal.Zero(pa, pageSize)
 	*table.Entry(0x5000) = Entry(pa) | EntryPresent | EntryUser
-	LoadRoot(table.Root())
-	if n := CopyOut(0x5000, []byte("hello")); n != 0 {
+	root := table.Root()
+	if n := CopyOutTo(root, 0x5000, []byte("hello")); n != 0 {
 		t.Errorf("wrote %d bytes to a read-only page", n)
 	}
 	*table.Entry(0x5000) |= EntryWritable
-	if n := CopyOut(0x5ffd, []byte("hello")); n != 3 {
+	if n := CopyOutTo(root, 0x5ffd, []byte("hello")); n != 3 {
 		t.Errorf("wrote %d bytes up to the end of the page", n)
 	}
 	var b [5]byte
-	if n := CopyIn(b[:], 0x5ffd); n != 3 || string(b[:3]) != "hel" {
+	if n := CopyInFrom(root, b[:], 0x5ffd); n != 3 || string(b[:3]) != "hel" {
 		t.Errorf("read %d bytes: %q", n, b)
 	}
-	if prev, ok := CompareAndSwapUser32(0x5000, 0, 9); prev != 0 || !ok {
+	if prev, ok := CompareAndSwapUser32In(root, 0x5000, 0, 9); prev != 0 || !ok {
 		t.Errorf("swap: %d, %v", prev, ok)
 	}
-	if v, ok := LoadUser32(0x5000); v != 9 || !ok {
+	if v, ok := LoadUser32From(root, 0x5000); v != 9 || !ok {
 		t.Errorf("load: %d, %v", v, ok)
 	}
-	if StoreUser32(0x6000, 1) || ZeroOut(0x5ff0, 100) != 16 {
+	if StoreUser32To(root, 0x6000, 1) || ZeroOutTo(root, 0x5ff0, 100) != 16 {
 		t.Error("beyond the page")
 	}
 	*table.Entry(0x5000) &^= EntryUser
-	if CopyIn(b[:], 0x5000) != 0 {
+	if CopyInFrom(root, b[:], 0x5000) != 0 {
 		t.Error("read a page of the kernel's")
 	}
 	*table.Entry(0x5000) = 0

@@ -149,14 +149,3 @@ func CompareAndSwapUser32In(root uint64, addr uint64, old, new uint32) (prev uin
 	})
 	return prev, n == 4
 }
-
-// The same in the address space that is loaded.
-
-func CopyIn(dst []byte, src uint64) int      { return CopyInFrom(CurrentRoot(), dst, src) }
-func CopyOut(dst uint64, src []byte) int     { return CopyOutTo(CurrentRoot(), dst, src) }
-func ZeroOut(dst uint64, n int) int          { return ZeroOutTo(CurrentRoot(), dst, n) }
-func LoadUser32(addr uint64) (uint32, bool)  { return LoadUser32From(CurrentRoot(), addr) }
-func StoreUser32(addr uint64, v uint32) bool { return StoreUser32To(CurrentRoot(), addr, v) }
-func CompareAndSwapUser32(addr uint64, old, new uint32) (prev uint32, ok bool) {
-	return CompareAndSwapUser32In(CurrentRoot(), addr, old, new)
-}

@@ -3,6 +3,7 @@ package mm
 import (
 	"golang.org/x/sys/unix"
 
+	"elver/arch/amd64"
 	"elver/runtime/metal"
 )
 
@@ -40,6 +41,13 @@ func UserBuffer(as *AddressSpace, iov []Segment) Buffer {
 // UserBuffer1 returns a Buffer over length bytes of user memory at addr.
 func UserBuffer1(as *AddressSpace, addr, length uint64) Buffer {
 	return Buffer{as: as, one: Segment{addr, length}, left: length, size: length}
+}
+
+// Point makes b the Buffer that UserBuffer1 returns, in place.
+func (b *Buffer) Point(as *AddressSpace, addr, length uint64) {
+	b.as, b.many = as, nil
+	b.one.Addr, b.one.Len = addr, length
+	b.in, b.left, b.size = 0, length, length
 }
 
 // KernelBuffer returns a Buffer over p.
@@ -109,7 +117,13 @@ func (b *Buffer) CopyOut(src []byte) (int, error) {
 		b.advance(uint64(n))
 		return n, nil
 	}
-	for done := 0; done < n; {
+	done := 0
+	if addr := b.one.Addr + b.in; b.many == nil && n <= pieceBytes && userRange(addr, uint64(n)) {
+		// The short way, which most copies go to their end.
+		done = amd64.CopyOutTo(b.as.table.Root(), addr, src[:n])
+		b.advance(uint64(done))
+	}
+	for done < n {
 		addr, length := b.piece(uint64(n - done))
 		k, err := b.as.CopyOut(addr, src[done:done+int(length)])
 		b.advance(uint64(k))
@@ -130,7 +144,12 @@ func (b *Buffer) CopyIn(dst []byte) (int, error) {
 		b.advance(uint64(n))
 		return n, nil
 	}
-	for done := 0; done < n; {
+	done := 0
+	if addr := b.one.Addr + b.in; b.many == nil && n <= pieceBytes && userRange(addr, uint64(n)) {
+		done = amd64.CopyInFrom(b.as.table.Root(), dst[:n], addr)
+		b.advance(uint64(done))
+	}
+	for done < n {
 		addr, length := b.piece(uint64(n - done))
 		k, err := b.as.CopyIn(dst[done:done+int(length)], addr)
 		b.advance(uint64(k))

@@ -230,11 +230,21 @@ func metalIdle(deadline int64) {
 //go:linkname metalBeforeUser elver/runtime/metal.BeforeUser
 //go:nosplit
 func metalBeforeUser() {
+	// As timers.wakeTime, but 0, which stands for never, becomes the greatest number.
+	ts := &getg().m.p.ptr().timers
+	armed := uint64(metalClock.armed) - 1
+	if uint64(ts.minWhenModified.Load())-1 < armed || uint64(ts.minWhenHeap.Load())-1 < armed || armed == 1<<64-1 {
+		metalArmSlice()
+	}
+}
+
+// metalArmSlice arms the timer for the end of a time slice that starts now, or the next Go timer, if it
+// isn't armed for an earlier time.
+//
+//go:nosplit
+func metalArmSlice() {
 	c := &metalClock
 	when := getg().m.p.ptr().timers.wakeTime()
-	if c.armed != 0 && (when == 0 || when >= c.armed) {
-		return
-	}
 	slice := metalNanotime() + metalTimeSlice
 	if when == 0 || when > slice {
 		when = slice
