@@ -9,7 +9,7 @@ import (
 	"elver/vfs"
 )
 
-// Bytes between two files, through a buffer of the kernel's: sendfile, splice, copy_file_range.
+// Bytes between two files, through a buffer of the kernel's: sendfile, copy_file_range, splice into a pipe.
 
 // copyPiece is how many bytes are moved at once.
 const copyPiece = 64 << 10
@@ -19,6 +19,7 @@ type transfer struct {
 	from, to       *vfs.Description
 	fromOff, toOff *int64
 	nonBlocking    bool // of the call: SPLICE_F_NONBLOCK
+	place          bool // what was read must be written: waiting for room even so
 }
 
 // run moves up to n bytes and returns how many. It waits, unless told not to, for the first of them.
@@ -67,7 +68,7 @@ func (x *transfer) read(t *kernel.Thread, c *vfs.Context, p []byte, first bool) 
 		if err != unix.EAGAIN || x.nonBlocking || !first || x.from.NonBlocking() {
 			return 0, err
 		}
-		if err := t.BlockOn(x.from, waiter.ReadableEvents, kernel.Never); err != nil {
+		if err := waitForFile(t, x.from, waiter.ReadableEvents); err != nil {
 			return 0, err
 		}
 	}
@@ -86,11 +87,11 @@ func (x *transfer) write(t *kernel.Thread, c *vfs.Context, p []byte) (int, error
 			n, err = x.to.Write(c, &b)
 		}
 		done += n
-		if err == unix.EPIPE {
+		if err == unix.EPIPE && hasBrokenPipe(x.to, uint64(done)) {
 			brokenPipe(t)
 		}
-		if err == unix.EAGAIN && !x.nonBlocking && !x.to.NonBlocking() {
-			err = t.BlockOn(x.to, waiter.WritableEvents, kernel.Never)
+		if err == unix.EAGAIN && (x.place || !x.nonBlocking && !x.to.NonBlocking()) {
+			err = waitForFile(t, x.to, waiter.WritableEvents)
 		}
 		if err != nil {
 			return done, err
@@ -103,7 +104,7 @@ func (x *transfer) write(t *kernel.Thread, c *vfs.Context, p []byte) (int, error
 }
 
 // giveBack moves the source's offset back over n bytes that found no room. Bytes from a stream would be
-// lost: writers of streams wait in write until a signal ends that.
+// lost: see place.
 func (x *transfer) giveBack(c *vfs.Context, n int64) {
 	switch {
 	case x.fromOff != nil:
@@ -179,144 +180,6 @@ func sysSendfile(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, err
 	}
 	return n, giveOffset(t, a.arg(2), off)
-}
-
-const knownSpliceFlags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MORE | unix.SPLICE_F_GIFT
-
-// splice(2)
-func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
-	flags := a.uint(5)
-	if a.arg(4) == 0 {
-		return 0, nil
-	}
-	if flags&^knownSpliceFlags != 0 {
-		return 0, unix.EINVAL
-	}
-	c, from, to, err := twoFiles(t, a.int(0), a.int(2))
-	if err != nil {
-		return 0, err
-	}
-	defer from.Decref()
-	defer to.Decref()
-	in, out := vfs.PipeOf(from), vfs.PipeOf(to)
-	if in == nil && out == nil || in != nil && in == out || to.Flags()&unix.O_APPEND != 0 {
-		return 0, unix.EINVAL
-	}
-	if in != nil && a.arg(1) != 0 || out != nil && a.arg(3) != 0 {
-		return 0, unix.ESPIPE
-	}
-	x := transfer{from: from, to: to, nonBlocking: flags&unix.SPLICE_F_NONBLOCK != 0}
-	if x.fromOff, err = offsetAt(t, a.arg(1)); err != nil {
-		return 0, err
-	}
-	if x.toOff, err = offsetAt(t, a.arg(3)); err != nil {
-		return 0, err
-	}
-	n := a.arg(4)
-	if out != nil { // no more than fits: what is taken from the source must find room
-		for out.Size()-out.Buffered() < mm.PageSize {
-			if x.nonBlocking || to.NonBlocking() {
-				return 0, unix.EAGAIN
-			}
-			if err := t.BlockOn(to, waiter.WritableEvents, kernel.Never); err != nil {
-				return 0, err
-			}
-			if to.Readiness(waiter.WritableEvents)&waiter.WritableEvents != 0 {
-				break
-			}
-		}
-		n = min(n, uint64(max(out.Size()-out.Buffered(), mm.PageSize)))
-	}
-	done, err := x.run(t, c, n)
-	if err != nil {
-		return 0, err
-	}
-	if err := giveOffset(t, a.arg(1), x.fromOff); err != nil {
-		return 0, err
-	}
-	return done, giveOffset(t, a.arg(3), x.toOff)
-}
-
-// tee(2)
-func sysTee(t *kernel.Thread, a *args) (uint64, error) {
-	flags := a.uint(3)
-	if flags&^knownSpliceFlags != 0 {
-		return 0, unix.EINVAL
-	}
-	if a.arg(2) == 0 {
-		return 0, nil
-	}
-	_, from, to, err := twoFiles(t, a.int(0), a.int(1))
-	if err != nil {
-		return 0, err
-	}
-	defer from.Decref()
-	defer to.Decref()
-	in, out := vfs.PipeOf(from), vfs.PipeOf(to)
-	if in == nil || out == nil || in == out {
-		return 0, unix.EINVAL
-	}
-	for {
-		n, err := in.Tee(out, int(min(a.arg(2), maxIO)))
-		if err == unix.EPIPE {
-			brokenPipe(t)
-		}
-		if err != unix.EAGAIN || flags&unix.SPLICE_F_NONBLOCK != 0 || from.NonBlocking() || to.NonBlocking() {
-			return uint64(n), err
-		}
-		if in.Buffered() == 0 {
-			err = t.BlockOn(from, waiter.ReadableEvents, kernel.Never)
-		} else {
-			err = t.BlockOn(to, waiter.WritableEvents, kernel.Never)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-}
-
-// vmsplice(2): the bytes are copied, so the program may use its memory again at once. It waits for the
-// first of them alone.
-func sysVmsplice(t *kernel.Thread, a *args) (uint64, error) {
-	flags := a.uint(3)
-	if flags&^knownSpliceFlags != 0 {
-		return 0, unix.EINVAL
-	}
-	l := localOf(t)
-	c := filesOf(t)
-	d, err := c.Get(a.int(0))
-	if err != nil {
-		return 0, err
-	}
-	defer d.Decref()
-	if vfs.PipeOf(d) == nil {
-		return 0, unix.EBADF
-	}
-	if err := l.vector(t, a.arg(1), a.arg(2)); err != nil {
-		return 0, err
-	}
-	if l.buffer.Len() == 0 {
-		return 0, nil
-	}
-	for {
-		move, events := d.Read, waiter.EventMask(waiter.ReadableEvents)
-		if d.Writable() {
-			move, events = d.Write, waiter.WritableEvents
-		}
-		n, err := move(c, &l.buffer)
-		if err == unix.EPIPE {
-			brokenPipe(t)
-		}
-		if n > 0 {
-			return uint64(n), nil
-		}
-		if err != unix.EAGAIN || flags&unix.SPLICE_F_NONBLOCK != 0 || d.NonBlocking() {
-			return 0, err
-		}
-		if err := t.BlockOn(d, events, kernel.Never); err != nil {
-			return 0, err
-		}
-	}
 }
 
 // copy_file_range(2)

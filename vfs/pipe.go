@@ -28,6 +28,7 @@ const (
 // such a copy never comes back here: pipes can't be mapped. Readiness takes no lock.
 type Pipe struct {
 	queue waitq.Queue
+	id    uint64 // of two pipes' mu, the lesser's is locked first
 
 	used    atomic.Int32 // slots that hold data
 	size    atomic.Int32 // slots in the ring
@@ -48,9 +49,11 @@ type pipeSlot struct {
 	packet   bool // a write in packet mode: read as a whole, never added to
 }
 
+var lastPipe atomic.Uint64
+
 // NewPipe returns a pipe with neither end open.
 func NewPipe() *Pipe {
-	p := &Pipe{}
+	p := &Pipe{id: lastPipe.Add(1)}
 	p.size.Store(defaultSlots)
 	return p
 }
@@ -331,68 +334,6 @@ func (p *Pipe) write(src *mm.Buffer, left int, packet bool) (int, error) {
 		}
 	}
 	return n, nil
-}
-
-// Tee gives out up to n bytes of what p holds, which p keeps (tee(2)): the frames are shared. EAGAIN: p is
-// empty and somebody could write, or out is full. EPIPE: nobody reads from out.
-func (p *Pipe) Tee(out *Pipe, n int) (int, error) {
-	shared := p.share(n)
-	if len(shared) == 0 {
-		if p.writers.Load() != 0 {
-			return 0, unix.EAGAIN
-		}
-		return 0, nil
-	}
-	done, err := out.accept(shared)
-	if done > 0 {
-		out.queue.Notify(waiter.ReadableEvents)
-	}
-	return done, err
-}
-
-// share returns the slots with the next n bytes, with a reference to each frame.
-func (p *Pipe) share(n int) []pipeSlot {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	slots := make([]pipeSlot, 0, min(int(p.used.Load()), n/metal.FrameSize+2))
-	for i := range uint32(p.used.Load()) {
-		if n <= 0 {
-			break
-		}
-		s := p.ring[(p.head+i)&uint32(len(p.ring)-1)]
-		s.len = uint32(min(int(s.len), n))
-		n -= int(s.len)
-		metal.Ref(s.frame)
-		slots = append(slots, s)
-	}
-	return slots
-}
-
-// accept puts slots, whose references it takes over, behind what p holds, as far as there is room.
-func (p *Pipe) accept(slots []pipeSlot) (n int, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ring == nil {
-		p.ring = make([]pipeSlot, p.size.Load())
-	}
-	for _, s := range slots {
-		switch used := uint32(p.used.Load()); {
-		case p.readers.Load() == 0:
-			err = unix.EPIPE
-		case used == uint32(len(p.ring)):
-			if n == 0 {
-				err = unix.EAGAIN
-			}
-		default:
-			p.ring[(p.head+used)&uint32(len(p.ring)-1)] = s
-			p.bytes.Add(int64(s.len))
-			p.used.Add(1)
-			n += int(s.len)
-			continue
-		}
-		metal.Unref(s.frame)
-	}
-	return n, err
 }
 
 // Readiness says what the end is ready for.

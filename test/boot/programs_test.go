@@ -41,6 +41,7 @@ var selfChecking = []struct {
 	{"waiting", "eventfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "timerfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "sockets", []kind{staticPIE, musl}, 128, nil, 0},
+	{"waiting", "splices", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "unixsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},

@@ -13,6 +13,12 @@
 // musl's wrapper reads what it is given, bad pointers too.
 #define sendmsg(fd, message, flags) syscall(SYS_sendmsg, fd, message, flags)
 
+// The C library's versions look at what they pass on.
+#define sendmsg(fd, message, flags) syscall(SYS_sendmsg, fd, message, flags)
+#define recvmsg(fd, message, flags) syscall(SYS_recvmsg, fd, message, flags)
+#define sendmmsg(fd, messages, n, flags) syscall(SYS_sendmmsg, fd, messages, n, flags)
+#define recvmmsg(fd, messages, n, flags, time) syscall(SYS_recvmmsg, fd, messages, n, flags, time)
+
 #ifndef SIOCOUTQ
 #define SIOCOUTQ 0x5411
 #endif
