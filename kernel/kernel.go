@@ -96,6 +96,7 @@ type Kernel struct {
 	stopping atomic.Bool    // Stop was called: no new threads
 
 	futexes futexTable
+	uts     uts
 	started int64 // Monotonic at New, in nanoseconds
 }
 
@@ -113,6 +114,7 @@ func New(config Config) *Kernel {
 		k.config.MaxTasks = defaultMaxTasks()
 	}
 	k.futexes.init()
+	k.uts.host, k.uts.domain = "elver", "(none)"
 	return k
 }
 

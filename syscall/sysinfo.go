@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -15,44 +14,16 @@ import (
 
 const machine = "x86_64"
 
-// names are the names of the machine, which sethostname and setdomainname change.
-var names struct {
-	mu     sync.Mutex
-	host   string // guarded by mu
-	domain string // guarded by mu
-}
-
-func init() { names.host, names.domain = "elver", "(none)" }
-
-// maxName is __NEW_UTS_LEN.
-const maxName = 64
-
-// Hostname returns the machine's name.
-func Hostname() string {
-	names.mu.Lock()
-	defer names.mu.Unlock()
-	return names.host
-}
-
-// SetHostname names the machine; the name is cut to 64 bytes.
-func SetHostname(name string) {
-	names.mu.Lock()
-	defer names.mu.Unlock()
-	names.host = name[:min(len(name), maxName)]
-}
-
 // uname(2)
 func sysUname(t *kernel.Thread, a *args) (uint64, error) {
-	names.mu.Lock()
-	host, domain := names.host, names.domain
-	names.mu.Unlock()
+	host, domain := t.Kernel().Hostname()
 	release := procfs.OSRelease
 	if t.Personality()&perUname26 != 0 {
 		release = uname26(release)
 	}
 	var e encoder
 	for _, s := range [...]string{procfs.OSType, host, release, procfs.OSVersion, machine, domain} {
-		e.text(s, maxName+1)
+		e.text(s, kernel.MaxHostname+1)
 	}
 	return 0, copyOut(t, a.arg(0), e.b)
 }
@@ -71,7 +42,7 @@ func sysSethostname(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	SetHostname(name)
+	t.Kernel().SetHostname(name)
 	return 0, nil
 }
 
@@ -81,9 +52,7 @@ func sysSetdomainname(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	names.mu.Lock()
-	defer names.mu.Unlock()
-	names.domain = name
+	t.Kernel().SetDomainname(name)
 	return 0, nil
 }
 
@@ -91,7 +60,7 @@ func nameAt(t *kernel.Thread, a *args) (string, error) {
 	if !t.Creds().HasCap(unix.CAP_SYS_ADMIN) {
 		return "", unix.EPERM
 	}
-	if n := a.int(1); n < 0 || n > maxName {
+	if n := a.int(1); n < 0 || n > kernel.MaxHostname {
 		return "", unix.EINVAL
 	}
 	b := make([]byte, a.int(1))

@@ -1,5 +1,10 @@
 package mm
 
+import (
+	"elver/arch/amd64"
+	"elver/runtime/metal"
+)
+
 // Region is a VMA as /proc/PID/maps shows it.
 type Region struct {
 	Start, End uint64
@@ -116,4 +121,43 @@ func (as *AddressSpace) BrkStart() uint64 {
 	as.lock()
 	defer as.unlock()
 	return as.brkStart
+}
+
+// Residents is what of a piece of address space is in memory, in bytes.
+type Residents struct {
+	Anon, File, Shared uint64 // private pages of the program's, pages of files, shared memory without a file
+	Alone              uint64 // of these, pages that nobody else has
+}
+
+// Residents returns what of [start, end) is in memory.
+func (as *AddressSpace) Residents(start, end uint64) Residents {
+	as.lock()
+	defer as.unlock()
+	var r Residents
+	for va := start; va < end; {
+		table, base := as.table.Next(va, end)
+		if table == nil {
+			break
+		}
+		va = max(va, base)
+		for stop := min(end, base+amd64.LeafSpan); va < stop; va += PageSize {
+			entry := table[amd64.Index(va)]
+			if entry == 0 || entry.Frame() == zeroFrame {
+				continue
+			}
+			switch {
+			case entry&entryAnon != 0:
+				r.Anon += PageSize
+			case entry&entryShared != 0:
+				r.Shared += PageSize
+			default:
+				r.File += PageSize
+			}
+			if metal.Refs(entry.Frame()) == 1 {
+				r.Alone += PageSize
+			}
+		}
+		metal.CondResched()
+	}
+	return r
 }

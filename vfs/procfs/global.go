@@ -11,6 +11,7 @@ import (
 	"elver/kernel/mm"
 	"elver/runtime/metal"
 	"elver/vfs"
+	"elver/vfs/aio"
 )
 
 // What uname(2) says.
@@ -68,7 +69,11 @@ func (f *FS) addGlobal(top *dir) {
 		}
 		return "processor\t: 0\n\n"
 	})
-	top.constant("devices", "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n\nBlock devices:")
+	top.constant("consoles", "ttyS0                -W- (EC   p)    4:64")
+	top.constant("devices", "Character devices:\n  1 mem\n  4 tty\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:")
+	top.constant("interrupts", "           CPU0       \n  4:          0   IO-APIC   4-edge      ttyS0")
+	top.constant("partitions", "major minor  #blocks  name\n")
+	top.file("vmstat", func(*vfs.Context) string { return vmstat() })
 	top.file("filesystems", func(c *vfs.Context) string {
 		var b strings.Builder
 		names := c.Files.Namespace().Types()
@@ -106,8 +111,8 @@ func (f *FS) addGlobal(top *dir) {
 	kern.constant("ostype", OSType)
 	kern.constant("osrelease", OSRelease)
 	kern.constant("version", OSVersion)
-	kern.value("hostname", "elver", nil)
-	kern.value("domainname", "(none)", nil)
+	f.machineName(kern, "hostname", func() string { h, _ := k.Hostname(); return h }, (*kernel.Kernel).SetHostname)
+	f.machineName(kern, "domainname", func() string { _, d := k.Hostname(); return d }, (*kernel.Kernel).SetDomainname)
 	kern.value("pid_max", "4194304", nil)
 	kern.value("threads-max", fmt.Sprint(metal.Frames().Total/8), nil)
 	kern.constant("cap_last_cap", fmt.Sprint(unix.CAP_LAST_CAP))
@@ -162,7 +167,36 @@ func (f *FS) addGlobal(top *dir) {
 	fs.value("protected_symlinks", "0", nil)
 	fs.value("protected_hardlinks", "0", nil)
 	fs.value("aio-max-nr", "65536", nil)
-	fs.constant("aio-nr", "0")
+	fs.file("aio-nr", func(*vfs.Context) string { return fmt.Sprintln(aio.Requested()) })
+	fs.value("suid_dumpable", "0", nil)
+	fs.sub("mqueue").value("msg_max", "10", nil)
+	fs.sub("mqueue").value("msgsize_max", "8192", nil)
+	fs.sub("mqueue").value("queues_max", "256", nil)
+	kern.sub("pty").constant("max", "4096")
+	kern.sub("keys").value("maxkeys", "200", nil)
+	kern.value("sched_child_runs_first", "0", nil)
+	kern.value("sched_rt_period_us", "1000000", nil)
+	kern.value("sched_autogroup_enabled", "0", nil)
+	kern.value("dmesg_restrict", "1", nil)
+	kern.value("kptr_restrict", "1", nil)
+	kern.value("tainted", "0", nil)
+	kern.value("core_pipe_limit", "0", nil)
+	kern.value("hung_task_timeout_secs", "0", nil)
+	kern.sub("yama").value("ptrace_scope", "0", nil)
+	kern.sub("seccomp").constant("actions_avail", "kill_process kill_thread trap errno user_notif trace log allow")
+	vm.value("overcommit_kbytes", "0", nil)
+	vm.value("dirty_bytes", "0", nil)
+	vm.value("dirty_background_bytes", "0", nil)
+	vm.value("dirty_expire_centisecs", "3000", nil)
+	vm.value("dirty_writeback_centisecs", "500", nil)
+	vm.value("min_free_kbytes", fmt.Sprint(metal.Frames().Reserve*metal.FrameSize/1024), nil)
+	vm.value("panic_on_oom", "0", nil)
+	vm.value("oom_kill_allocating_task", "0", nil)
+	vm.value("vfs_cache_pressure", "100", nil)
+	vm.value("zone_reclaim_mode", "0", nil)
+	vm.value("nr_overcommit_hugepages", "0", nil)
+	vm.value("page-cluster", "3", nil)
+	vm.value("legacy_va_layout", "0", nil)
 
 	net := sys.sub("net")
 	net.sub("core").value("somaxconn", "4096", nil)
@@ -220,6 +254,69 @@ func meminfo() string {
 	return b.String()
 }
 
+// machineName adds a name of the machine, which uname(2) shows too.
+func (f *FS) machineName(d *dir, file string, get func() string, set func(k *kernel.Kernel, name string)) {
+	k := f.config.Kernel
+	if k == nil {
+		return
+	}
+	d.file(file, func(*vfs.Context) string { return get() + "\n" }).writable(func(c *vfs.Context, v string) error {
+		if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
+			return unix.EPERM
+		}
+		v, _, _ = strings.Cut(v, "\n")
+		set(k, v)
+		return nil
+	})
+}
+
+func vmstat() string {
+	s := metal.Frames()
+	var b strings.Builder
+	for _, l := range []struct {
+		name string
+		n    uint64
+	}{
+		{"nr_free_pages", s.Free}, {"nr_zone_inactive_anon", 0}, {"nr_zone_active_anon", s.ByOwner[metal.OwnerProgram]},
+		{"nr_inactive_anon", 0}, {"nr_active_anon", s.ByOwner[metal.OwnerProgram]}, {"nr_inactive_file", 0},
+		{"nr_active_file", s.ByOwner[metal.OwnerPageCache]}, {"nr_unevictable", 0}, {"nr_mlock", 0},
+		{"nr_anon_pages", s.ByOwner[metal.OwnerProgram]}, {"nr_mapped", 0}, {"nr_file_pages", s.ByOwner[metal.OwnerPageCache]},
+		{"nr_dirty", 0}, {"nr_writeback", 0}, {"nr_shmem", 0}, {"nr_page_table_pages", s.ByOwner[metal.OwnerPageTable]},
+		{"nr_kernel_stack", 0}, {"pgpgin", 0}, {"pgpgout", 0}, {"pswpin", 0}, {"pswpout", 0}, {"pgfault", 0}, {"pgmajfault", 0},
+		{"oom_kill", 0},
+	} {
+		fmt.Fprintf(&b, "%s %d\n", l.name, l.n)
+	}
+	return b.String()
+}
+
+// addCgroup makes the root of a control group hierarchy, version 2, with the files that runtimes read to
+// learn how much they may use: everything there is.
+func addCgroup(d *dir) {
+	frames := func(*vfs.Context) string {
+		s := metal.Frames()
+		return fmt.Sprintln((s.Total - s.Free) * metal.FrameSize)
+	}
+	d.constant("cgroup.controllers", "cpuset cpu io memory pids")
+	d.constant("cgroup.max.depth", "max")
+	d.constant("cgroup.max.descendants", "max")
+	d.constant("cgroup.procs", "1")
+	d.constant("cgroup.stat", "nr_descendants 0\nnr_dying_descendants 0")
+	d.constant("cgroup.subtree_control", "")
+	d.constant("cgroup.type", "domain")
+	d.constant("cpu.max", "max 100000")
+	d.constant("cpu.weight", "100")
+	d.constant("cpuset.cpus.effective", "0")
+	d.constant("cpuset.mems.effective", "0")
+	d.constant("memory.high", "max")
+	d.constant("memory.max", "max")
+	d.constant("memory.min", "0")
+	d.constant("memory.swap.max", "max")
+	d.constant("memory.swap.current", "0")
+	d.constant("pids.max", "max")
+	d.file("memory.current", frames)
+}
+
 // addSys fills /sys.
 func (f *FS) addSys(top *dir) {
 	cpu := top.sub("devices").sub("system").sub("cpu")
@@ -248,7 +345,37 @@ func (f *FS) addSys(top *dir) {
 	huge.constant("use_zero_page", "1")
 	huge.value("shmem_enabled", "always within_size advise [never] deny force", nil)
 	top.sub("kernel").sub("mm").sub("hugepages")
-	top.sub("fs").sub("cgroup")
+	addCgroup(top.sub("fs").sub("cgroup"))
+	cpu.constant("isolated", "")
+	cpu.constant("nohz_full", "  (null)")
+	cpu0 := cpu.sub("cpu0")
+	for level, c := range [...]struct{ kind, size string }{{"Data", "32K"}, {"Instruction", "32K"}, {"Unified", "1024K"}} {
+		index := cpu0.sub("cache").sub(fmt.Sprintf("index%d", level))
+		index.constant("type", c.kind)
+		index.constant("size", c.size)
+		index.constant("level", fmt.Sprint(1+level/2))
+		index.constant("coherency_line_size", "64")
+		index.constant("shared_cpu_list", "0")
+		index.constant("shared_cpu_map", "1")
+	}
+	node.sub("node0").file("meminfo", func(*vfs.Context) string {
+		var b strings.Builder
+		for line := range strings.Lines(meminfo()) {
+			b.WriteString("Node 0 " + line)
+		}
+		return b.String()
+	})
+	node.sub("node0").constant("distance", "10")
+	for _, name := range []string{"2048kB"} {
+		pages := top.sub("kernel").sub("mm").sub("hugepages").sub("hugepages-" + name)
+		for _, n := range []string{"nr_hugepages", "nr_overcommit_hugepages"} {
+			pages.value(n, "0", nil)
+		}
+		pages.constant("free_hugepages", "0")
+		pages.constant("resv_hugepages", "0")
+		pages.constant("surplus_hugepages", "0")
+	}
+	huge.sub("khugepaged").value("defrag", "1", nil)
 	top.sub("class").sub("net")
 	top.sub("block")
 	top.sub("bus")

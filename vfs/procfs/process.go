@@ -11,6 +11,7 @@ import (
 	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/vfs"
+	"elver/vfs/tty"
 )
 
 // processes makes top the root: its static files, self and thread-self, and a directory per process.
@@ -78,14 +79,22 @@ func init() {
 		{"cgroup", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0::/\n" })},
 		{"cmdline", false, memory(0o444, func(e *kernel.Executable) (uint64, uint64) { return e.ArgStart, e.ArgEnd })},
 		{"comm", false, comm},
+		{"coredump_filter", true, setting("00000033\n")},
+		{"cpuset", false, fixed("/\n")},
 		{"cwd", false, directory((*vfs.Files).CWD)},
 		{"environ", false, memory(0o400, func(e *kernel.Executable) (uint64, uint64) { return e.EnvStart, e.EnvEnd })},
 		{"exe", false, exe},
 		{"fd", false, fds},
 		{"fdinfo", false, fdInfos},
+		{"gid_map", false, fixed("         0          0 4294967295\n")},
+		{"io", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+			return "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
+		})},
 		{"limits", false, content(limits)},
+		{"loginuid", false, setting("4294967295")},
 		{"maps", false, content(maps)},
 		{"mountinfo", false, content(mountInfo)},
+		{"mountstats", true, content(mountStats)},
 		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
 		{"oom_adj", false, oomAdj},
 		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
@@ -93,12 +102,22 @@ func init() {
 		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 			return fmt.Sprintf("%08x\n", t.Personality())
 		})},
+		{"projid_map", false, fixed("         0          0 4294967295\n")},
 		{"root", false, directory((*vfs.Files).Root)},
+		{"schedstat", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+			user, system := t.CPUTime()
+			return fmt.Sprintf("%d 0 %d\n", user+system, t.Switches.Load()+t.Preemptions.Load())
+		})},
+		{"sessionid", false, fixed("4294967295")},
+		{"setgroups", true, fixed("allow\n")},
 		{"smaps", false, content(smaps)},
+		{"smaps_rollup", false, content(smapsRollup)},
 		{"stat", false, content(stat)},
 		{"statm", false, content(statm)},
 		{"status", false, content(status)},
 		{"task", true, tasks},
+		{"timerslack_ns", true, setting("50000\n")},
+		{"uid_map", false, fixed("         0          0 4294967295\n")},
 		{"wchan", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0" })},
 	}
 }
@@ -215,6 +234,25 @@ var oomAdj = integer(func(p *kernel.Process) int {
 	}
 	return setOOMScore(c, p, v*oomScoreMax/-oomDisable)
 })
+
+// fixed is a file that always says the same.
+func fixed(s string) maker {
+	return content(func(*kernel.Process, *kernel.Thread, *vfs.Context) string { return s })
+}
+
+// setting is a file that accepts a number and does nothing about it.
+func setting(value string) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		n := f.newText(ino, 0o644, func(*vfs.Context) ([]byte, error) { return []byte(value), nil })
+		n.write = func(_ *vfs.Context, v string) error {
+			if _, err := strconv.ParseInt(strings.TrimSpace(v), 0, 64); err != nil {
+				return unix.EINVAL
+			}
+			return nil
+		}
+		return n
+	}
+}
 
 // maxMemory bounds what one read of cmdline, environ or auxv makes.
 const maxMemory = 128 << 10
@@ -409,14 +447,81 @@ func maps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	return b.String()
 }
 
-// smaps shows sizes; what is resident is known of the whole only.
+// smapsCounts are the lines of smaps that say how much is where, without what is always 0.
+func smapsCounts(b *strings.Builder, r mm.Residents, pss uint64, writable bool) {
+	resident := r.Anon + r.File + r.Shared
+	privateDirty, privateClean := uint64(0), min(r.Alone, r.File)
+	if writable {
+		privateDirty = r.Alone - privateClean
+	} else {
+		privateClean = r.Alone
+	}
+	shared := resident - r.Alone
+	for _, l := range []struct {
+		name  string
+		bytes uint64
+	}{
+		{"Rss", resident}, {"Pss", pss}, {"Pss_Dirty", privateDirty}, {"Shared_Clean", shared}, {"Shared_Dirty", 0},
+		{"Private_Clean", privateClean}, {"Private_Dirty", privateDirty}, {"Referenced", resident}, {"Anonymous", r.Anon},
+		{"KSM", 0}, {"LazyFree", 0}, {"AnonHugePages", 0}, {"ShmemPmdMapped", 0}, {"FilePmdMapped", 0}, {"Shared_Hugetlb", 0},
+		{"Private_Hugetlb", 0}, {"Swap", 0}, {"SwapPss", 0}, {"Locked", 0},
+	} {
+		fmt.Fprintf(b, "%-16s%8d kB\n", l.name+":", l.bytes/1024)
+	}
+}
+
 func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	var b strings.Builder
-	regions(p, func(r mm.Region) {
+	eachResident(p, func(r mm.Region, res mm.Residents) {
 		mapsLine(&b, r)
-		fmt.Fprintf(&b, "Size:           %8d kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\nRss:                   0 kB\nPss:                   0 kB\n", (r.End-r.Start)/1024)
+		fmt.Fprintf(&b, "Size:           %8d kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", (r.End-r.Start)/1024)
+		smapsCounts(&b, res, share(res), r.Prot&unix.PROT_WRITE != 0)
+		b.WriteString("THPeligible:           0\nVmFlags:")
+		for _, f := range []struct {
+			on   bool
+			name string
+		}{
+			{r.Prot&unix.PROT_READ != 0, "rd"}, {r.Prot&unix.PROT_WRITE != 0, "wr"}, {r.Prot&unix.PROT_EXEC != 0, "ex"}, {r.Shared, "sh"},
+			{true, "mr"}, {true, "mw"}, {true, "me"}, {r.Shared, "ms"}, {r.Stack, "gd"}, {r.File == nil && r.Prot&unix.PROT_WRITE != 0, "ac"},
+		} {
+			if f.on {
+				b.WriteString(" " + f.name)
+			}
+		}
+		b.WriteString(" \n")
 	})
 	return b.String()
+}
+
+// share estimates the proportional set size: what others have, too, counts half.
+func share(r mm.Residents) uint64 { return r.Alone + (r.Anon+r.File+r.Shared-r.Alone)/2 }
+
+func smapsRollup(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var sum mm.Residents
+	start, end := uint64(0), uint64(0)
+	eachResident(p, func(r mm.Region, res mm.Residents) {
+		if end == 0 {
+			start = r.Start
+		}
+		end = r.End
+		sum.Anon, sum.File, sum.Shared, sum.Alone = sum.Anon+res.Anon, sum.File+res.File, sum.Shared+res.Shared, sum.Alone+res.Alone
+	})
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-73s[rollup]\n", fmt.Sprintf("%08x-%08x ---p 00000000 00:00 0", start, end))
+	smapsCounts(&b, sum, share(sum), true)
+	return b.String()
+}
+
+func eachResident(p *kernel.Process, yield func(mm.Region, mm.Residents)) {
+	as := p.AcquireMM()
+	if as == nil {
+		return
+	}
+	defer as.Release()
+	as.Regions(func(r mm.Region) bool {
+		yield(r, as.Residents(r.Start, r.End))
+		return true
+	})
 }
 
 func limits(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
@@ -470,7 +575,12 @@ func stat(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		minor += t.MinorFaults.Load()
 		major += t.MajorFaults.Load()
 	}
-	tty, foreground := 0, int32(-1)
+	device, foreground := uint32(0), int32(-1)
+	if g := p.Group(); g != nil {
+		if t, ok := g.Session().Terminal().(*tty.Terminal); ok {
+			device, foreground = t.DeviceWord(), t.Group()
+		}
+	}
 	pending, _, blocked, ignored, caught := t.SignalState()
 	s := t.Scheduling()
 	priority := 20 + s.Nice
@@ -478,7 +588,7 @@ func stat(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		priority = -1 - s.Priority
 	}
 	return fmt.Sprintf("%d (%s) %c %d %d %d %d %d 4194304 %d 0 %d 0 %d %d %d %d %d %d %d 0 %d %d %d %d %d %d %d 0 0 %d %d %d %d 0 0 0 17 0 %d %d 0 0 0 %d %d 0 %d %d %d %d 0\n",
-		t.TID, t.Comm(), t.State(), p.ParentPID(), pgid, sid, tty, foreground, minor, major,
+		t.TID, t.Comm(), t.State(), p.ParentPID(), pgid, sid, device, foreground, minor, major,
 		ticks(user), ticks(system), ticks(childUser), ticks(childSystem), priority, s.Nice, len(threads), ticks(t.StartTime()),
 		u.Size, u.RSS/4096, p.Limits.Soft(unix.RLIMIT_RSS), e.CodeStart, e.CodeEnd, e.StackStart,
 		uint64(pending)&0x7fffffff, uint64(blocked)&0x7fffffff, uint64(ignored)&0x7fffffff, uint64(caught)&0x7fffffff,
@@ -555,6 +665,18 @@ func mountInfo(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	for _, m := range files.Namespace().Mounts(files.Root()) {
 		fmt.Fprintf(&b, "%d %d %d:%d %s %s %s - %s %s rw\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
 			octal.Replace(m.Root), octal.Replace(m.Point), m.Options, m.Type, octal.Replace(m.Source))
+	}
+	return b.String()
+}
+
+func mountStats(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	files := filesOf(p)
+	if files == nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, m := range files.Namespace().Mounts(files.Root()) {
+		fmt.Fprintf(&b, "device %s mounted on %s with fstype %s\n", octal.Replace(m.Source), octal.Replace(m.Point), m.Type)
 	}
 	return b.String()
 }
