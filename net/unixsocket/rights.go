@@ -2,6 +2,8 @@ package unixsocket
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -92,14 +94,34 @@ func (q *queue) strip() (rights []*vfs.Description) {
 	return rights
 }
 
+// collectDelay is how long circles wait for their end: closing many sockets costs one search for all.
+const collectDelay = 5 * time.Millisecond
+
+var (
+	collectPlanned atomic.Bool
+	collecting     sync.Mutex // held by the one who looks for circles, and while he closes them
+)
+
+// collectSoon has circles looked for that the close of a socket may have left behind.
+func collectSoon() {
+	flights.mu.Lock()
+	none := flights.total == 0
+	flights.mu.Unlock()
+	if !none && collectPlanned.CompareAndSwap(false, true) {
+		time.AfterFunc(collectDelay, func() {
+			collectPlanned.Store(false)
+			collect()
+		})
+	}
+}
+
 // collect closes the sockets that only circles of queues hold.
 //
 // What is received or sent meanwhile doesn't hurt: a socket that leaves a queue after edges were read is
 // still reached by its edge, one that left before is held by more than the edges say.
 func collect() {
-	if discarding() {
-		return // its last close collects: one search for all of them
-	}
+	collecting.Lock()
+	defer collecting.Unlock()
 	flights.mu.Lock()
 	var all []*vfs.Description
 	for d := range flights.count {
@@ -182,13 +204,6 @@ func discard(rights []*vfs.Description) {
 	}
 	g.list, g.busy = nil, false
 	g.mu.Unlock()
-}
-
-// discarding says whether somebody closes discarded descriptions.
-func discarding() bool {
-	discarded.mu.Lock()
-	defer discarded.mu.Unlock()
-	return discarded.busy
 }
 
 // attach moves m's rights into r. Precondition: they took off; r's queue is locked.

@@ -6,6 +6,7 @@
 //
 // Lock order:
 //
+//	collecting          while circles of descriptors are looked for
 //	links               who is bound, listens and is connected; not held when bytes are moved
 //	  queue.mu          what a socket has received
 //	flights.mu          which descriptors are under way
@@ -291,12 +292,7 @@ func (s *Socket) Release() {
 		e.Release()
 	}
 	discard(rights)
-	flights.mu.Lock()
-	some := flights.total != 0
-	flights.mu.Unlock()
-	if some {
-		collect()
-	}
+	collectSoon()
 }
 
 // hangUp tells a connected socket that its peer is gone; lost says that bytes it sent were never

@@ -990,7 +990,7 @@ static void epolls(void)
 	close(ep);
 }
 
-#define ROUNDS 20000
+#define ROUNDS 3000
 static void *echo(void *arg)
 {
 	int fd = *(int *)arg;
