@@ -11,6 +11,7 @@ type Region struct {
 	Prot       int  // PROT_READ, PROT_WRITE, PROT_EXEC
 	Shared     bool // MAP_SHARED
 	Stack      bool // grows down
+	Locked     bool // by mlock(2) and its like
 	Offset     uint64
 	Dev, Ino   uint64
 	File       Mappable // nil for anonymous memory
@@ -23,6 +24,7 @@ func (as *AddressSpace) region(v *vma) Region {
 		Prot:   int(v.flags & vmAccess),
 		Shared: v.flags&vmMayShare != 0,
 		Stack:  v.flags&vmGrowsDown != 0,
+		Locked: v.flags&vmLocked != 0,
 		Name:   v.name,
 	}
 	switch {

@@ -320,6 +320,26 @@ static void test_shared_anonymous(void)
 	munmap(p, 3 * PAGE);
 }
 
+// smaps_kb returns what /proc/self/smaps says of the mapping that starts at p, -1 if nothing.
+static long smaps_kb(void *p, const char *field)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char line[512];
+	unsigned long start;
+	long kb = -1;
+	int here = 0;
+
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%lx-", &start) == 1 && strchr(line, '-'))
+			here = start == (unsigned long)p;
+		else if (here && strncmp(line, field, strlen(field)) == 0)
+			sscanf(line + strlen(field), ": %ld", &kb);
+	}
+	if (f)
+		fclose(f);
+	return kb;
+}
+
 static void test_mincore_mlock(void)
 {
 	char *p = map(NULL, 4 * PAGE, RW, 0);
@@ -333,6 +353,8 @@ static void test_mincore_mlock(void)
 	CHECK_EQ(mlock(p, 4 * PAGE), 0);
 	CHECK_EQ(mincore(p, 4 * PAGE, in), 0);
 	CHECK((in[1] & 1) && (in[3] & 1));
+	CHECK_EQ(smaps_kb(p, "Rss"), 16);
+	CHECK_EQ(smaps_kb(p, "Locked"), 16);
 	CHECK_EQ(munlock(p, 4 * PAGE), 0);
 	CHECK_ERR(mincore(p + 1, PAGE, in), EINVAL);
 	munmap(p + PAGE, PAGE);

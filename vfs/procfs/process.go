@@ -448,7 +448,7 @@ func maps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 }
 
 // smapsCounts are the lines of smaps that say how much is where, without what is always 0.
-func smapsCounts(b *strings.Builder, r mm.Residents, pss uint64, writable bool) {
+func smapsCounts(b *strings.Builder, r mm.Residents, pss, locked uint64, writable bool) {
 	resident := r.Anon + r.File + r.Shared
 	privateDirty, privateClean := uint64(0), min(r.Alone, r.File)
 	if writable {
@@ -464,7 +464,7 @@ func smapsCounts(b *strings.Builder, r mm.Residents, pss uint64, writable bool) 
 		{"Rss", resident}, {"Pss", pss}, {"Pss_Dirty", privateDirty}, {"Shared_Clean", shared}, {"Shared_Dirty", 0},
 		{"Private_Clean", privateClean}, {"Private_Dirty", privateDirty}, {"Referenced", resident}, {"Anonymous", r.Anon},
 		{"KSM", 0}, {"LazyFree", 0}, {"AnonHugePages", 0}, {"ShmemPmdMapped", 0}, {"FilePmdMapped", 0}, {"Shared_Hugetlb", 0},
-		{"Private_Hugetlb", 0}, {"Swap", 0}, {"SwapPss", 0}, {"Locked", 0},
+		{"Private_Hugetlb", 0}, {"Swap", 0}, {"SwapPss", 0}, {"Locked", locked},
 	} {
 		fmt.Fprintf(b, "%-16s%8d kB\n", l.name+":", l.bytes/1024)
 	}
@@ -475,14 +475,14 @@ func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	eachResident(p, func(r mm.Region, res mm.Residents) {
 		mapsLine(&b, r)
 		fmt.Fprintf(&b, "Size:           %8d kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", (r.End-r.Start)/1024)
-		smapsCounts(&b, res, share(res), r.Prot&unix.PROT_WRITE != 0)
+		smapsCounts(&b, res, share(res), locked(r, res), r.Prot&unix.PROT_WRITE != 0)
 		b.WriteString("THPeligible:           0\nVmFlags:")
 		for _, f := range []struct {
 			on   bool
 			name string
 		}{
 			{r.Prot&unix.PROT_READ != 0, "rd"}, {r.Prot&unix.PROT_WRITE != 0, "wr"}, {r.Prot&unix.PROT_EXEC != 0, "ex"}, {r.Shared, "sh"},
-			{true, "mr"}, {true, "mw"}, {true, "me"}, {r.Shared, "ms"}, {r.Stack, "gd"}, {r.File == nil && r.Prot&unix.PROT_WRITE != 0, "ac"},
+			{true, "mr"}, {true, "mw"}, {true, "me"}, {r.Shared, "ms"}, {r.Stack, "gd"}, {r.File == nil && r.Prot&unix.PROT_WRITE != 0, "ac"}, {r.Locked, "lo"},
 		} {
 			if f.on {
 				b.WriteString(" " + f.name)
@@ -496,19 +496,29 @@ func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 // share estimates the proportional set size: what others have, too, counts half.
 func share(r mm.Residents) uint64 { return r.Alone + (r.Anon+r.File+r.Shared-r.Alone)/2 }
 
+// locked returns how much of a mapping's share is locked.
+func locked(r mm.Region, res mm.Residents) uint64 {
+	if r.Locked {
+		return share(res)
+	}
+	return 0
+}
+
 func smapsRollup(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	var sum mm.Residents
+	lockedSum := uint64(0)
 	start, end := uint64(0), uint64(0)
 	eachResident(p, func(r mm.Region, res mm.Residents) {
 		if end == 0 {
 			start = r.Start
 		}
 		end = r.End
+		lockedSum += locked(r, res)
 		sum.Anon, sum.File, sum.Shared, sum.Alone = sum.Anon+res.Anon, sum.File+res.File, sum.Shared+res.Shared, sum.Alone+res.Alone
 	})
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-73s[rollup]\n", fmt.Sprintf("%08x-%08x ---p 00000000 00:00 0", start, end))
-	smapsCounts(&b, sum, share(sum), true)
+	smapsCounts(&b, sum, share(sum), lockedSum, true)
 	return b.String()
 }
 
