@@ -226,11 +226,22 @@ func (t *FDTable) CloseRange(first, last uint32, onlyCloexec bool) {
 				c.cloexec[word] |= b
 				b = 0
 			}
+			closed := b
 			for ; b != 0; b &= b - 1 {
-				if d := t.remove(int(start) + bits.TrailingZeros64(b)); d != nil {
+				file := &c.files[(start+uint32(bits.TrailingZeros64(b)))%chunkFDs]
+				if d := file.Load(); d != nil {
+					file.Store(nil)
 					gone[n] = d
 					n++
+				} else {
+					closed &^= b & -b // reserved only
 				}
+			}
+			if n > 0 {
+				c.open[word] &^= closed
+				c.cloexec[word] &^= closed
+				t.used -= n
+				t.hint = min(t.hint, int(start)+bits.TrailingZeros64(closed))
 			}
 		}
 		t.mu.Unlock()

@@ -82,9 +82,11 @@ type Description struct {
 	refs  atomic.Int64
 
 	seekable bool
-	socket   bool   // the inode is one
-	told     bool   // made by open: watchers hear of it
-	locker   locker // the inode, if it can be locked
+	socket   bool // the inode is one
+	told     bool // made by open: watchers hear of it
+
+	// fileLocks is where the locks of the file are, once it has any; nil if it can't be locked.
+	fileLocks *atomic.Pointer[FileLocks]
 
 	// posMu keeps the offset, and is held across reads and writes that use it.
 	posMu sync.Mutex
@@ -115,7 +117,9 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 	d := &Description{file: file, path: p}
 	if p.Dentry != nil {
 		d.inode = p.Dentry.inode
-		d.locker, _ = d.inode.(locker)
+		if l, ok := d.inode.(locker); ok {
+			d.fileLocks = l.fileLocks()
+		}
 		mode, _, _ := d.inode.Perm()
 		d.socket = mode&unix.S_IFMT == unix.S_IFSOCK
 	}

@@ -70,25 +70,24 @@ type flock struct {
 
 // locks returns the locks of d's file, making them if need be; nil if the file can't be locked.
 func (d *Description) locks(create bool) *FileLocks {
-	if d.locker == nil {
+	if d.fileLocks == nil {
 		return nil
 	}
-	return d.locker.fileLocks(create)
+	l := d.fileLocks.Load()
+	if l == nil && create {
+		d.fileLocks.CompareAndSwap(nil, new(FileLocks))
+		l = d.fileLocks.Load()
+	}
+	return l
 }
 
 // locker is an inode that can be locked.
 type locker interface {
-	fileLocks(create bool) *FileLocks
+	fileLocks() *atomic.Pointer[FileLocks]
 }
 
-func (b *BaseInode) fileLocks(create bool) *FileLocks {
-	l := b.locks.Load()
-	if l == nil && create {
-		b.locks.CompareAndSwap(nil, new(FileLocks))
-		l = b.locks.Load()
-	}
-	return l
-}
+// fileLocks returns where the file's locks are, once there are any.
+func (b *BaseInode) fileLocks() *atomic.Pointer[FileLocks] { return &b.locks }
 
 // changed wakes who waits for a lock.
 func (l *FileLocks) changed() {
@@ -346,8 +345,8 @@ func (d *Description) dropLocks() {
 // leaveTable drops the reference that a descriptor of t held, and with it the process's locks of the
 // file, whichever descriptor they were made by (fcntl(2), "Advisory record locking").
 func (d *Description) leaveTable(t *FDTable) {
-	if l := d.locks(false); l != nil {
-		l.dropRecords(t)
+	if d.fileLocks != nil && d.fileLocks.Load() != nil {
+		d.fileLocks.Load().dropRecords(t)
 	}
 	d.Decref()
 }

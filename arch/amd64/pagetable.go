@@ -107,7 +107,9 @@ func allocTable() (uint64, bool) {
 // Destroy frees all tables, the root included, after it made sure that no CPU has it loaded.
 // Precondition: the caller dropped the frames of all leaf entries.
 func (t *PageTable) Destroy() {
-	t.FreeTables(0, userTableEnd, 0, userTableEnd)
+	if t.tables > 1 {
+		t.FreeTables(0, userTableEnd, 0, userTableEnd)
+	}
 	t.Flush()
 	unloadRoot(t.root)
 	metal.Unref(t.root)
@@ -170,9 +172,14 @@ search:
 	for va < end {
 		table := tableAt(t.root)
 		for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
-			e := table[(va>>shift)&(entries-1)]
+			n := va >> shift
+			e := table[n&(entries-1)]
 			if e == 0 {
-				va = (va>>shift + 1) << shift
+				// On to what isn't empty in this table, or to where it ends.
+				last := min((end-1)>>shift, n|(entries-1))
+				for n++; n <= last && table[n&(entries-1)] == 0; n++ {
+				}
+				va = n << shift
 				continue search
 			}
 			table = tableAt(e.Frame())
@@ -227,7 +234,7 @@ func (t *PageTable) Flush() {
 // FreeTables frees the tables that map something of [start, end) and nothing outside [floor, ceiling),
 // which contains it. Precondition: all their leaf entries are zero. The caller calls Flush afterwards.
 func (t *PageTable) FreeTables(start, end, floor, ceiling uint64) {
-	if ceiling-floor < LeafSpan {
+	if ceiling-floor < LeafSpan || t.tables == 1 {
 		return
 	}
 	t.leaf = nil

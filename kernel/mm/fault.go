@@ -398,11 +398,16 @@ func (as *AddressSpace) unmap(start, end uint64) error {
 		as.split(v, end)
 	}
 	p = as.vmas.find(start)
+	floor := uint64(0)
+	if prev, _ := as.vmas.before(p); prev != nil {
+		floor = prev.end
+	}
 	for n := 1; ; n++ {
 		v := as.vmas.at(p)
 		if v == nil || v.start >= end {
 			break
 		}
+		from, to := v.start, v.end
 		as.count(v.flags, v.pages(), -1)
 		if v.flags&vmAccount != 0 {
 			committed.Add(-int64(v.pages()))
@@ -411,18 +416,17 @@ func (as *AddressSpace) unmap(start, end uint64) error {
 		if p.chunk < len(as.vmas.chunks) && p.index >= as.vmas.chunks[p.chunk].n {
 			p = position{p.chunk + 1, 0}
 		}
+		as.zap(from, to, false)
+		// What is left below and what follows may need the same tables. Those between this one and
+		// the next, if that goes too, go with it.
+		ceiling := uint64(1) << 47
+		if next := as.vmas.at(p); next != nil {
+			ceiling = next.start
+		}
+		as.table.FreeTables(from, to, floor, ceiling)
 		if n%64 == 0 {
 			metal.CondResched()
 		}
 	}
-	as.zap(start, end, false)
-	floor, ceiling := uint64(0), uint64(1)<<47
-	if prev, _ := as.vmas.before(p); prev != nil {
-		floor = prev.end
-	}
-	if next := as.vmas.at(p); next != nil {
-		ceiling = next.start
-	}
-	as.table.FreeTables(start, end, floor, ceiling)
 	return nil
 }
