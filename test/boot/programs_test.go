@@ -49,6 +49,7 @@ var selfChecking = []struct {
 	{"files", "ptys", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "inotifies", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "procfiles", []kind{staticPIE, musl}, 128, nil, 0},
+	{"processes", "sysvshm", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},
 	{"go", "gostress", []kind{goProgram}, 512, nil, 4 * time.Minute},
 	{"rust", "rustthreads", []kind{rust}, 256, nil, 2 * time.Minute},
