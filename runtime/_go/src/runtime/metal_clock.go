@@ -10,7 +10,7 @@ const (
 	metalPITFrequency = 1193182 // Hz (Intel 8254)
 	metalFirstTicks   = 120     // PIT ticks of the first measurement: 0.1 ms, good for 1 %
 	metalSecondTicks  = 36000   // of the second: 30 ms, of the 55 ms that 16 bits last
-	metalThirdTicks   = 62000
+	metalThirdTicks   = 56000   // not to wrap, though the frequency is known to an eighth only
 )
 
 // metalClock is in the data section: it is read before BSS can be.
@@ -18,12 +18,11 @@ var metalClock = struct {
 	scale      uint64 // nanoseconds of a TSC tick, times 1<<32
 	tsc        uint64 // nanotime was ns when the counter was tsc
 	ns         int64
-	frequency  uint64 // Hz
-	pitTSC     uint64 // when the running measurement began
-	pitCount   uint64
-	pitRefine  bool   // the frequency is still a rough one
-	armed      int64  // nanotime at which the timer will interrupt; 0: not armed
-	timerScale uint64 // APIC timer ticks of a nanosecond, times 1<<32; 0: TSC deadline mode
+	frequency  uint64       // Hz
+	pit        metalReading // when the running measurement began
+	pitRefine  bool         // the frequency is still a rough one
+	armed      int64        // nanotime at which the timer will interrupt; 0: not armed
+	timerScale uint64       // APIC timer ticks of a nanosecond, times 1<<32; 0: TSC deadline mode
 	apic       uintptr
 	x2apic     bool
 }{scale: 1 << 32}
@@ -55,6 +54,31 @@ func metalPITRead() uint64 {
 	return uint64(metalIn8(0x42))<<8 | uint64(lo)
 }
 
+// metalReading is the PIT's count at a known time: the counter of TSC stood at tsc, give or take slack.
+type metalReading struct {
+	count, tsc, slack uint64
+}
+
+//go:nosplit
+func metalPITReading() metalReading {
+	before := metalRDTSC()
+	count := metalPITRead()
+	after := metalRDTSC()
+	return metalReading{count, before + (after-before)/2, (after - before) / 2}
+}
+
+// metalMeasure returns the TSC's frequency between two readings, or 0 if the host stopped the machine
+// while one was taken, and the result could be off by more than an eighth.
+//
+//go:nosplit
+func metalMeasure(from, to metalReading) uint64 {
+	ticks, elapsed := (from.count-to.count)&0xffff, to.tsc-from.tsc
+	if ticks == 0 || from.slack+to.slack > elapsed/8 {
+		return 0
+	}
+	return elapsed * metalPITFrequency / ticks
+}
+
 // metalInitClock measures the TSC, and the APIC's timer with it.
 //
 //go:nosplit
@@ -70,31 +94,29 @@ func metalInitClock() {
 	start := metalRDTSC()
 	for metalPITRead() == first && metalRDTSC()-start < 1<<20 {
 	}
-	count, tsc := metalPITRead(), metalRDTSC()
-	c.pitCount, c.pitTSC = count, tsc
-	metalAPICWrite(metalAPICInitial, 0xffffffff)
-	for {
-		now := metalPITRead()
-		end := metalRDTSC()
-		if ticks := (count - now) & 0xffff; ticks >= metalFirstTicks && ticks < 0x8000 {
-			c.frequency = (end - tsc) * metalPITFrequency / ticks
-			elapsed := 0xffffffff - uint64(metalAPICRead(metalAPICCurrent))
-			if c.timerScale != 0 {
-				c.timerScale = elapsed << 32 / (ticks * 1e9 / metalPITFrequency)
-			}
-			c.pitRefine = true
-			break
+	start = metalRDTSC()
+	for attempt := 0; attempt < 20 && c.frequency == 0; attempt++ {
+		c.pit = metalPITReading()
+		metalAPICWrite(metalAPICInitial, 0xffffffff)
+		now := c.pit
+		for (c.pit.count-now.count)&0xffff < metalFirstTicks && now.tsc-c.pit.tsc < 1<<28 {
+			now = metalPITReading()
 		}
-		if end-tsc > 1<<28 { // no PIT: take what CPUID says, else 1 GHz
-			c.frequency = metalCPUIDFrequency()
-			break
+		elapsed := 0xffffffff - uint64(metalAPICRead(metalAPICCurrent))
+		c.frequency = metalMeasure(c.pit, now)
+		if c.frequency != 0 && c.timerScale != 0 {
+			c.timerScale = elapsed << 32 / ((now.tsc - c.pit.tsc) * 1e9 / c.frequency)
 		}
 	}
 	metalAPICWrite(metalAPICInitial, 0)
-	c.tsc = tsc
+	c.pitRefine = c.frequency != 0
+	if c.frequency == 0 { // no PIT: take what CPUID says, else 1 GHz
+		c.frequency = metalCPUIDFrequency()
+	}
 	if c.frequency == 0 {
 		c.frequency = 1e9
 	}
+	c.tsc = start
 	c.scale = 1e9 << 32 / c.frequency
 }
 
@@ -125,19 +147,18 @@ func metal_RefineClock() bool {
 	if !c.pitRefine {
 		return true
 	}
-	tsc := metalRDTSC()
-	ticks := (tsc - c.pitTSC) * metalPITFrequency / c.frequency
+	ticks := (metalRDTSC() - c.pit.tsc) * metalPITFrequency / c.frequency
 	if ticks < metalSecondTicks {
 		return false
 	}
-	count := metalPITRead()
-	end := metalRDTSC()
-	if ticks < metalThirdTicks && end-tsc < c.frequency/100000 {
+	now := metalPITReading()
+	hz := metalMeasure(c.pit, now)
+	if ticks < metalThirdTicks && now.slack < c.frequency/50000 && hz > c.frequency/8*7 && hz < c.frequency/8*9 {
 		c.pitRefine = false
-		metalSetFrequency((tsc - c.pitTSC) * metalPITFrequency / ((c.pitCount - count) & 0xffff))
+		metalSetFrequency(hz)
 		return true
 	}
-	c.pitCount, c.pitTSC = count, end
+	c.pit = now
 	return false
 }
 
