@@ -219,7 +219,7 @@ func (c *Context) openPath(p Path, flags uint32, created bool) (*Description, er
 func (c *Context) openInode(i Inode, p Path, flags uint32) (File, error) {
 	if f, ok := i.(fifoInode); ok {
 		if mode, _, _ := i.Perm(); mode&unix.S_IFMT == unix.S_IFIFO {
-			return c.openFIFO(f.Pipe(), flags)
+			return c.openFIFO(f.FIFO(), flags)
 		}
 	}
 	return i.Open(c, p, flags)

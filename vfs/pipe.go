@@ -81,10 +81,25 @@ type pipeInode struct {
 	pipe *Pipe
 }
 
-func (i *pipeInode) Pipe() *Pipe { return i.pipe }
+// Open opens an end again, as /dev/fd/N does. Both ends were there from the start: nobody waits for the other
+// one (pipe(7)), and a pipe whose writers are gone is at its end.
+func (i *pipeInode) Open(_ *Context, _ Path, flags uint32) (File, error) {
+	e := &pipeEnd{pipe: i.pipe}
+	e.packets.Store(flags&unix.O_DIRECT != 0)
+	if flags&unix.O_ACCMODE != unix.O_WRONLY {
+		e.reads = true
+		e.sawWriters = i.pipe.opens[1].Load() - 1
+		i.pipe.open(&i.pipe.readers, 0)
+	}
+	if flags&unix.O_ACCMODE != unix.O_RDONLY {
+		e.writes = true
+		i.pipe.open(&i.pipe.writers, 1)
+	}
+	return e, nil
+}
 
 // fifoInode is an inode that is a FIFO when its mode says so.
-type fifoInode interface{ Pipe() *Pipe }
+type fifoInode interface{ FIFO() *Pipe }
 
 // openFIFO opens p as fifo(7) says: an end waits for the other one.
 func (c *Context) openFIFO(p *Pipe, flags uint32) (File, error) {

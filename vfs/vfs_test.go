@@ -801,6 +801,14 @@ func TestPipe(t *testing.T) {
 	if r.Readiness(0)&waiter.EventHUp == 0 {
 		t.Error("no EventHUp without writers")
 	}
+	// Opened again by way of /dev/fd, it doesn't wait for a writer as a FIFO does.
+	again, err := r.Inode().Open(c, vfs.Path{}, unix.O_RDONLY)
+	ok(t, "open", err)
+	b := mm.KernelBuffer(make([]byte, 1))
+	if n, err := again.Read(c, &b, 0); n != 0 || err != nil || again.Readiness(0)&waiter.EventHUp == 0 {
+		t.Errorf("opened again: %d, %v", n, err)
+	}
+	again.Release()
 	r.Decref()
 }
 

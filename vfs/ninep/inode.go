@@ -475,8 +475,8 @@ func (i *inode) Open(c *vfs.Context, p vfs.Path, flags uint32) (vfs.File, error)
 	return nil, unix.ENXIO
 }
 
-// Pipe returns what is behind a FIFO: it is this machine's own.
-func (i *inode) Pipe() *vfs.Pipe {
+// FIFO returns what is behind a FIFO: it is this machine's own.
+func (i *inode) FIFO() *vfs.Pipe {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.pipe == nil {

@@ -480,8 +480,8 @@ type fifo struct {
 	pipe *vfs.Pipe
 }
 
-// Pipe returns what the core opens.
-func (f *fifo) Pipe() *vfs.Pipe { return f.pipe }
+// FIFO returns what the core opens.
+func (f *fifo) FIFO() *vfs.Pipe { return f.pipe }
 
 // xattrs are the extended attributes of an inode.
 type xattrs struct {
