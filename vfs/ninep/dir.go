@@ -11,6 +11,9 @@ import (
 
 // Lookup finds name.
 func (i *inode) Lookup(_ *vfs.Context, n string) (vfs.Inode, error) {
+	if s := i.special(n); s != nil {
+		return s, nil
+	}
 	now := monotonic()
 	i.mu.Lock()
 	until, known := i.negative[n]
@@ -100,7 +103,7 @@ func (i *inode) changed(names ...string) {
 // Create makes a file of any type but a symbolic link.
 func (i *inode) Create(c *vfs.Context, n string, mode uint32, rdev uint64) (vfs.Inode, error) {
 	mode, uid, gid := c.NewOwner(i, mode)
-	return i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
+	made, err := i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
 		permissions := mode & 0o7777
 		switch mode & unix.S_IFMT {
 		case unix.S_IFREG:
@@ -108,8 +111,22 @@ func (i *inode) Create(c *vfs.Context, n string, mode uint32, rdev uint64) (vfs.
 		case unix.S_IFDIR:
 			return noFid, i.fs.c.mkdir(dir, n, permissions, gid)
 		}
+		if i.fs.noSpecials.Load() {
+			return noFid, unix.ENXIO
+		}
 		return noFid, i.fs.c.mknod(dir, n, mode, unix.Major(rdev), unix.Minor(rdev), gid)
 	})
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+	default:
+		if err == unix.ENXIO || err == unix.EPERM || err == unix.EOPNOTSUPP {
+			if err == unix.ENXIO {
+				i.fs.noSpecials.Store(true) // QEMU says so on the host each time
+			}
+			return i.newSpecial(n, mode, uid, gid, rdev), nil
+		}
+	}
+	return made, err
 }
 
 // createFile makes a regular file and returns its fid, open for reading and writing.
@@ -199,6 +216,10 @@ func (i *inode) Temporary(c *vfs.Context, mode uint32) (vfs.Inode, error) {
 
 // Link enters another name of a file.
 func (i *inode) Link(_ *vfs.Context, n string, target vfs.Inode) error {
+	if s, ok := target.(*special); ok && s.FS() == i.fs {
+		i.linkSpecial(n, s)
+		return nil
+	}
 	t, ok := target.(*inode)
 	if !ok || t.fs != i.fs {
 		return unix.EXDEV
@@ -227,11 +248,18 @@ func (i *inode) Link(_ *vfs.Context, n string, target vfs.Inode) error {
 
 // Unlink removes a name of a file that is no directory.
 func (i *inode) Unlink(_ *vfs.Context, n string, target vfs.Inode) error {
+	if s, ok := target.(*special); ok {
+		i.unlinkSpecial(n, s)
+		return nil
+	}
 	return i.remove(n, target, 0)
 }
 
 // Rmdir removes a directory.
 func (i *inode) Rmdir(_ *vfs.Context, n string, target vfs.Inode) error {
+	if t, ok := target.(*inode); ok && t.hasSpecials() {
+		return unix.ENOTEMPTY
+	}
 	return i.remove(n, target, unix.AT_REMOVEDIR)
 }
 
@@ -285,19 +313,35 @@ func (i *inode) unlinked(dir *inode, n string) {
 }
 
 // Rename moves a file.
-func (i *inode) Rename(_ *vfs.Context, n string, moved vfs.Inode, newDir vfs.Inode, newName string, replaced vfs.Inode, flags uint32) error {
-	m, ok := moved.(*inode)
-	to, ok2 := newDir.(*inode)
-	if !ok || !ok2 {
+func (i *inode) Rename(_ *vfs.Context, n string, moved vfs.Inode, newDir vfs.Inode, newName string, replaced vfs.Inode, flags uint32) (err error) {
+	to, ok := newDir.(*inode)
+	if !ok {
 		return unix.EXDEV
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		return unix.EINVAL // the protocol has no such message
 	}
+	if s, ok := moved.(*special); ok {
+		return i.renameSpecial(n, s, to, newName, replaced)
+	}
+	m, ok := moved.(*inode)
+	if !ok {
+		return unix.EXDEV
+	}
 	var r *inode
-	if replaced != nil {
-		r = replaced.(*inode)
+	switch replaced := replaced.(type) {
+	case *inode:
+		if replaced.hasSpecials() {
+			return unix.ENOTEMPTY
+		}
+		r = replaced
 		r.beforeUnlink()
+	case *special:
+		defer func() {
+			if err == nil {
+				to.unlinkSpecial(newName, replaced)
+			}
+		}()
 	}
 	from, err := i.acquire()
 	if err != nil {
@@ -393,6 +437,10 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 	if d.reply == nil {
 		d.reply = make([]byte, min(readdirBytes, d.i.fs.c.pages*pageBytes))
 	}
+	if off >= specialCookies {
+		d.i.listSpecials(off, add)
+		return nil
+	}
 	index, offset, entries := d.restAt, d.behind, d.rest
 	d.rest = nil
 	if off == 0 || index != off || len(entries) == 0 {
@@ -410,7 +458,10 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 				return err
 			}
 			if len(entries) == 0 {
-				return d.points(index, off, add)
+				if d.points(index, off, add) {
+					d.i.listSpecials(off, add)
+				}
+				return nil
 			}
 			if offset, err = lastOffset(entries); err != nil {
 				return err
@@ -440,8 +491,9 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 	return unix.EIO // a server that never comes to an end
 }
 
-// points lists the mount points of the root, behind the index entries that the server has.
-func (d *dirFile) points(index, off int64, add func(name string, ino uint64, mode uint32, next int64) bool) error {
+// points lists the mount points of the root, behind the index entries that the server has. It returns
+// false if add wants no more.
+func (d *dirFile) points(index, off int64, add func(name string, ino uint64, mode uint32, next int64) bool) bool {
 	for d.i.root {
 		p, ok := d.i.fs.after(max(off, index) - index)
 		if !ok {
@@ -449,10 +501,10 @@ func (d *dirFile) points(index, off int64, add func(name string, ino uint64, mod
 		}
 		off = max(off, index) + 1
 		if !add(p.name, p.ino, unix.S_IFDIR, off) {
-			break
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // lastOffset checks a batch of entries and returns where the server continues behind it.

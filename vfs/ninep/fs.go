@@ -20,6 +20,7 @@
 //	  inode.mu           attributes
 //	  pages.mu           the pages of a file
 //	    resident.mu      the list of all leaves
+//	  specials.specialsMu  is a leaf
 //
 // None but writeMu is held while a message is on its way or the program's memory is copied.
 package ninep
@@ -108,6 +109,7 @@ type FS struct {
 	created   *file // the last file that was made, with its open fid
 
 	mountPoints
+	specials
 }
 
 // New mounts the share that t leads to.

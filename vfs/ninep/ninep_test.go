@@ -328,6 +328,67 @@ func TestNames(t *testing.T) {
 	m.ok("mknod", m.Mknod(vfs.AtCWD, "/plain", unix.S_IFREG|0o600, 0))
 }
 
+// What the server won't make is made in memory.
+func TestSpecials(t *testing.T) {
+	m := mount(t)
+	m.ok("mkdir", m.Mkdir(vfs.AtCWD, "/d", 0o755))
+	m.write("/d/file", "x")
+	m.ok("fifo", m.Mknod(vfs.AtCWD, "/d/refused", unix.S_IFIFO|0o600, 0))
+	m.want("again", m.Mknod(vfs.AtCWD, "/d/refused", unix.S_IFIFO|0o600, 0), unix.EEXIST)
+	_, err := m.Bind("/d/refused-socket", 0o755)
+	m.ok("bind", err)
+	d := m.open("/d/refused", unix.O_RDWR)
+	m.put(d, "through")
+	if got := m.get(d, 10); got != "through" {
+		t.Errorf("read %q", got)
+	}
+	var a vfs.Attr
+	m.ok("fstat", d.Stat(&a))
+	if a.Mode != unix.S_IFIFO|0o600 || a.Nlink != 1 {
+		t.Errorf("%+v", a)
+	}
+	d.Decref()
+	list := func() string {
+		d := m.open("/d", unix.O_RDONLY|unix.O_DIRECTORY)
+		defer d.Decref()
+		var names []string
+		// One entry at a time, each from the cookie of the one before.
+		for full := true; full; {
+			full = false
+			m.ok("list", d.ReadDir(m.Context, func(e vfs.Dirent) bool {
+				if full {
+					return false
+				}
+				if e.Name != "." && e.Name != ".." {
+					names = append(names, e.Name)
+				}
+				full = true
+				return true
+			}))
+		}
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	if got := list(); got != "file refused refused-socket" {
+		t.Errorf("the directory has %q", got)
+	}
+	m.want("rmdir", m.Rmdir(vfs.AtCWD, "/d"), unix.ENOTEMPTY)
+	m.ok("rename", m.Rename(vfs.AtCWD, "/d/refused", vfs.AtCWD, "/d/file", 0))
+	m.ok("link", m.Link(vfs.AtCWD, "/d/file", vfs.AtCWD, "/d/link", 0))
+	m.write("/d/other", "other")
+	m.ok("rename", m.Rename(vfs.AtCWD, "/d/other", vfs.AtCWD, "/d/refused-socket", 0))
+	if got := list(); got != "file link refused-socket" || m.read("/d/refused-socket") != "other" {
+		t.Errorf("the directory has %q", got)
+	}
+	for _, n := range []string{"file", "link", "refused-socket"} {
+		m.ok("unlink "+n, m.Unlink(vfs.AtCWD, "/d/"+n))
+	}
+	m.ok("rmdir", m.Rmdir(vfs.AtCWD, "/d"))
+	if all := &m.fs.specials; all.count.Load() != 0 || len(all.dirs) != 0 {
+		t.Errorf("%d files left in memory", all.count.Load())
+	}
+}
+
 func TestFilesWithoutAName(t *testing.T) {
 	m := mount(t)
 	d := m.open("/f", unix.O_RDWR|unix.O_CREAT)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -174,7 +175,11 @@ func (h *hostFile) Link(target p9.File, n string) error {
 	return toErrno(unix.Link(target.(*hostFile).path, h.child(n).path))
 }
 
+// Mknod refuses as QEMU's does if the name says so.
 func (h *hostFile) Mknod(n string, mode p9.FileMode, major, minor uint32, _ p9.UID, _ p9.GID) (p9.QID, error) {
+	if strings.HasPrefix(n, "refused") {
+		return p9.QID{}, linux.ENXIO
+	}
 	return p9.QID{}, toErrno(unix.Mknod(h.child(n).path, uint32(mode), int(unix.Mkdev(major, minor))))
 }
 
