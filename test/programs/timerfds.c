@@ -15,14 +15,16 @@ static void test_each_clock(void)
 		int fd = timerfd_create(clocks[i], TFD_CLOEXEC);
 		struct pollfd p = {fd, POLLIN, 0};
 		CHECK(fd >= 0);
+		int64_t start = now_ns(CLOCK_MONOTONIC);
 		CHECK_EQ(timerfd_settime(fd, 0, &s, NULL), 0);
 		CHECK_EQ(timerfd_gettime(fd, &got), 0);
-		CHECK(got.it_value.tv_nsec > 0 && got.it_value.tv_nsec <= 40 * MS);
-		CHECK_EQ(poll(&p, 1, 0), 0);
-		int64_t start = now_ns(CLOCK_MONOTONIC);
+		CHECK(got.it_value.tv_nsec <= 40 * MS);
+		// Unless the host stopped us meanwhile, it isn't due yet.
+		int early = poll(&p, 1, 0) == 0;
+		CHECK(early || now_ns(CLOCK_MONOTONIC) - start >= 40 * MS);
 		CHECK_EQ(read(fd, &n, 8), 8);
 		CHECK_EQ(n, 1);
-		CHECK(now_ns(CLOCK_MONOTONIC) - start >= 30 * MS);
+		CHECK(now_ns(CLOCK_MONOTONIC) - start >= 40 * MS);
 		close(fd);
 	}
 }
