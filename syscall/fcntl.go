@@ -41,19 +41,23 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 	}
 	switch command {
 	case unix.F_SETFL:
-		return 0, d.SetFlags(c, uint32(arg))
+		if err := d.SetFlags(c, uint32(arg)); err != nil {
+			return 0, err
+		}
+		d.FollowAsync(c, number)
+		return 0, nil
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
 		return lockFile(t, c, number, d, command, arg)
 	case unix.F_SETOWN:
-		kind, id := int32(ownerPID), int32(arg)
+		kind, id := int32(vfs.OwnerProcess), int32(arg)
 		if id < 0 {
-			kind, id = ownerPGRP, -id
+			kind, id = vfs.OwnerGroup, -id
 		}
-		d.SetOwner(kind, id)
+		d.SetOwner(kind, id, t.Creds())
 		return 0, nil
 	case unix.F_GETOWN:
 		kind, id, _ := d.Owner()
-		if kind == ownerPGRP {
+		if kind == vfs.OwnerGroup {
 			id = -id
 		}
 		return uint64(int64(id)), nil
@@ -62,10 +66,10 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if kind := int32(pair); kind < ownerTID || kind > ownerPGRP {
+		if kind := int32(pair); kind < vfs.OwnerThread || kind > vfs.OwnerGroup {
 			return 0, unix.EINVAL
 		}
-		d.SetOwner(int32(pair), int32(pair>>32))
+		d.SetOwner(int32(pair), int32(pair>>32), t.Creds())
 		return 0, nil
 	case unix.F_GETOWN_EX:
 		kind, id, _ := d.Owner()

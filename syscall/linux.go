@@ -57,13 +57,6 @@ const (
 	futexLockPI2       = 13
 )
 
-// Kinds of owners of F_SETOWN_EX.
-const (
-	ownerTID  = 0
-	ownerPID  = 1
-	ownerPGRP = 2
-)
-
 // Events of poll(2) that unix has only as epoll's.
 const (
 	pollRDNorm = 0x40

@@ -19,7 +19,9 @@ func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
 		case fioNBIO:
 			return setStatus(t, c, d, unix.O_NONBLOCK, arg)
 		case fioASYNC:
-			return setStatus(t, c, d, unix.O_ASYNC, arg)
+			n, err := setStatus(t, c, d, unix.O_ASYNC, arg)
+			d.FollowAsync(c, a.int(0))
+			return n, err
 		case unix.TIOCINQ: // FIONREAD
 			if p := vfs.PipeOf(d); p != nil {
 				return 0, t.MM().WriteUint32(arg, uint32(p.Buffered()))

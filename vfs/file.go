@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel"
 	"elver/kernel/mm"
 )
 
@@ -97,6 +98,9 @@ type Description struct {
 	ownerType  int32
 	ownerID    int32
 	ownerSig   int32
+	ownerUID   uint32 // of who set the owner
+	ownerEUID  uint32
+	async      *async // nil without O_ASYNC
 	closeHooks []CloseHook
 }
 
@@ -220,9 +224,12 @@ func (d *Description) Decref() {
 
 func (d *Description) release() {
 	d.ownerMu.Lock()
-	hooks := d.closeHooks
-	d.closeHooks = nil
+	hooks, a := d.closeHooks, d.async
+	d.closeHooks, d.async = nil, nil
 	d.ownerMu.Unlock()
+	if a != nil {
+		d.EventUnregister(&a.entry)
+	}
 	for _, h := range hooks {
 		h.Closed(d)
 	}
@@ -269,9 +276,10 @@ func (d *Description) Owner() (kind, id, signal int32) {
 	return d.ownerType, d.ownerID, d.ownerSig
 }
 
-// SetOwner sets what F_SETOWN_EX sets.
-func (d *Description) SetOwner(kind, id int32) {
+// SetOwner sets what F_SETOWN_EX sets, on behalf of who has creds.
+func (d *Description) SetOwner(kind, id int32, creds *kernel.Credentials) {
 	d.ownerMu.Lock()
+	d.ownerUID, d.ownerEUID = creds.RUID, creds.EUID
 	d.ownerType, d.ownerID = kind, id
 	d.ownerMu.Unlock()
 }

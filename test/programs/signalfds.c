@@ -57,4 +57,48 @@ static void test_blocking(void)
 	close(fd);
 }
 
-TESTS({"signalfd", test_signalfd}, {"blocking", test_blocking})
+// O_ASYNC: a signal says that a file became ready.
+static void test_signal_driven(void)
+{
+	int p[2];
+	sigset_t set;
+	siginfo_t info;
+	char c;
+	struct timespec wait = {5, 0}, none = {0, 0};
+	struct f_owner_ex owner = {F_OWNER_PID, getpid()}, got;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGIO);
+	sigaddset(&set, SIGRTMIN + 1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	CHECK_EQ(pipe(p), 0);
+	CHECK_EQ(fcntl(p[0], F_SETOWN, getpid()), 0);
+	CHECK_EQ(fcntl(p[0], F_GETOWN), getpid());
+	CHECK_EQ(write(p[1], "x", 1), 1);
+	CHECK_ERR(sigtimedwait(&set, NULL, &none), EAGAIN); // not asked for yet
+	CHECK_EQ(read(p[0], &c, 1), 1);
+	CHECK_EQ(fcntl(p[0], F_SETFL, O_ASYNC), 0);
+	CHECK_EQ(write(p[1], "x", 1), 1);
+	CHECK_EQ(sigtimedwait(&set, &info, &wait), SIGIO);
+	CHECK_EQ(fcntl(p[0], F_SETSIG, SIGRTMIN + 1), 0);
+	CHECK_EQ(fcntl(p[0], F_SETOWN_EX, &owner), 0);
+	CHECK_EQ(fcntl(p[0], F_GETOWN_EX, &got), 0);
+	CHECK_EQ(got.pid, getpid());
+	CHECK_EQ(read(p[0], &c, 1), 1);
+	CHECK_EQ(write(p[1], "x", 1), 1);
+	CHECK_EQ(sigtimedwait(&set, &info, &wait), SIGRTMIN + 1);
+	CHECK_EQ(info.si_fd, p[0]);
+	CHECK_EQ(info.si_code, POLL_IN);
+	CHECK(info.si_band & 1);
+	while (sigtimedwait(&set, NULL, &none) > 0)
+		;
+	CHECK_EQ(fcntl(p[0], F_SETFL, 0), 0);
+	CHECK_EQ(read(p[0], &c, 1), 1);
+	CHECK_EQ(write(p[1], "x", 1), 1);
+	sleep_ms(20);
+	CHECK_ERR(sigtimedwait(&set, NULL, &none), EAGAIN);
+	close(p[0]), close(p[1]);
+}
+
+TESTS({"signalfd", test_signalfd}, {"blocking", test_blocking},
+      {"signal-driven", test_signal_driven})
