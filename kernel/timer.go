@@ -13,9 +13,10 @@ import (
 // counts nothing more until Expirations takes what there is and arms it for the next interval. So a
 // timer with an interval of a nanosecond does no harm.
 type Timer struct {
-	clock int
-	cpu   *cpuClock // nil: clock is a clock of time that passes
-	fired func()
+	clock      int
+	cpu        *cpuClock // nil: clock is a clock of time that passes
+	fired      func()
+	onClockSet func() // nil: nobody asked
 
 	mu       sync.Mutex
 	armed    bool
@@ -148,7 +149,17 @@ func (t *Timer) checkExpired() bool {
 }
 
 // clockWasSet makes the timer look at the wall clock again.
-func (t *Timer) clockWasSet() { t.expire() }
+func (t *Timer) clockWasSet() {
+	t.expire()
+	if t.onClockSet != nil {
+		t.onClockSet()
+	}
+}
+
+// OnClockSet has f called when the wall clock is set while the timer waits for a time of it.
+//
+// Precondition: the timer was not yet set.
+func (t *Timer) OnClockSet(f func()) { t.onClockSet = f }
 
 // Expirations returns how often the timer has expired since it was asked last, and arms it for the next
 // interval.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"elver/kernel"
 )
 
 func TestEpoll(t *testing.T) {
@@ -113,4 +115,14 @@ func TestMemfd(t *testing.T) {
 	p.want(unix.EACCES, unix.SYS_MPROTECT, reader, 4096, unix.PROT_READ|unix.PROT_WRITE)
 	p.want(unix.EINVAL, unix.SYS_MEMFD_CREATE, p.text("hi"), 1<<20)
 	p.want(unix.EFAULT, unix.SYS_MEMFD_CREATE, badAddress, 0)
+}
+
+// TestTimerfdCanceled: who waits for a time of the wall clock learns at once that the clock was set.
+func TestTimerfdCanceled(t *testing.T) {
+	p := start(t)
+	fd := uint64(p.call(unix.SYS_TIMERFD_CREATE, unix.CLOCK_REALTIME, 0))
+	now := uint64(time.Now().Unix())
+	p.want(0, unix.SYS_TIMERFD_SETTIME, fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, p.words(0, 0, now+1000, 0), 0)
+	time.AfterFunc(10*time.Millisecond, func() { kernel.SetRealtime(time.Now().UnixNano()) })
+	p.want(unix.ECANCELED, unix.SYS_READ, fd, p.room(8), 8)
 }

@@ -298,7 +298,6 @@ static int session(int m, int (*f)(int s))
 static int controls(int s)
 {
 	pid_t p;
-	char b[16];
 	int t = open("/dev/tty", O_RDWR);
 
 	if (t < 0)
@@ -308,7 +307,9 @@ static int controls(int s)
 	if (ioctl(s, TIOCGSID, &p) != 0 || p != getpid())
 		return 3;
 	put(t, "?c");
-	if (read(s, b, 1) != -1 || errno != EINTR || interrupts != 1)
+	for (int i = 0; i < 200 && !interrupts; i++)
+		usleep(10000);
+	if (interrupts != 1)
 		return 4;
 	put(t, "?w");
 	for (int i = 0; i < 200 && !windows; i++)

@@ -159,6 +159,7 @@ func NewTimerfd(t *kernel.Thread, clock int, flags uint32) (*vfs.Description, er
 	if err != nil {
 		return nil, err
 	}
+	timer.OnClockSet(func() { f.queue.Notify(waiter.ReadableEvents) })
 	f.timer = timer
 	return vfs.NewAnonymous(f, "[timerfd]", unix.O_RDWR|flags&unix.O_NONBLOCK), nil
 }
