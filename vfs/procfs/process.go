@@ -116,7 +116,7 @@ func init() {
 		{"statm", false, content(statm)},
 		{"status", false, content(status)},
 		{"task", true, tasks},
-		{"timerslack_ns", true, setting("50000\n")},
+		{"timerslack_ns", true, timerSlack},
 		{"uid_map", false, fixed("         0          0 4294967295\n")},
 		{"wchan", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0" })},
 	}
@@ -202,6 +202,23 @@ func integer(get func(p *kernel.Process) int, set func(c *vfs.Context, p *kernel
 		}
 		return n
 	}
+}
+
+// timerSlack is the thread's timer slack; 0 sets its default.
+func timerSlack(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	n := f.newText(ino, 0o666, func(*vfs.Context) ([]byte, error) { return fmt.Appendln(nil, t.TimerSlack()), nil })
+	n.write = func(c *vfs.Context, text string) error {
+		v, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		if err != nil {
+			return unix.EINVAL
+		}
+		if c.Thread != t && !c.Thread.Creds().HasCap(unix.CAP_SYS_NICE) {
+			return unix.EPERM
+		}
+		t.SetTimerSlack(v)
+		return nil
+	}
+	return n
 }
 
 // Bounds of the two scales of a process's badness when memory is short (proc_pid_oom_score_adj(5)).

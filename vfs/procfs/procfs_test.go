@@ -218,6 +218,9 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%s to %s: %v, then score %q and adj %q; want %v, %q, %q", w.value, w.file, err, score, adj, w.err, w.score, w.adj)
 		}
 	}
+	if err := write("/proc/self/timerslack_ns", "70000\n"); err != nil || thread.TimerSlack() != 70000 || read(t, c, "/proc/self/timerslack_ns") != "70000\n" {
+		t.Errorf("timerslack_ns: %v, %d", err, thread.TimerSlack())
+	}
 	if err := write("/proc/version", "x"); err == nil {
 		t.Error("version was written")
 	}
