@@ -57,9 +57,11 @@ func (l *Limits) Get(resource int) (unix.Rlimit, error) {
 
 // Soft returns the soft limit of resource. Precondition: resource is one of unix's RLIMIT constants.
 func (l *Limits) Soft(resource int) uint64 {
+	limit := &l.set[resource]
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.set[resource].Cur
+	soft := limit.Cur
+	l.mu.Unlock()
+	return soft
 }
 
 // Set changes the limits of resource on behalf of somebody with creds: EINVAL, or EPERM when the

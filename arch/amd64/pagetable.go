@@ -168,6 +168,9 @@ func (t *PageTable) Lookup(va uint64) *Entry {
 // Next returns the first leaf table that maps something of [va, end), and the address that its first
 // entry maps. It skips what has no tables without looking at its pages. It returns nil at the end.
 func (t *PageTable) Next(va, end uint64) (*Table, uint64) {
+	if base := va &^ (LeafSpan - 1); t.leaf != nil && t.leafBase == base && va < end {
+		return t.leaf, base
+	}
 search:
 	for va < end {
 		table := tableAt(t.root)
@@ -234,7 +237,12 @@ func (t *PageTable) Flush() {
 // FreeTables frees the tables that map something of [start, end) and nothing outside [floor, ceiling),
 // which contains it. Precondition: all their leaf entries are zero. The caller calls Flush afterwards.
 func (t *PageTable) FreeTables(start, end, floor, ceiling uint64) {
-	if ceiling-floor < LeafSpan || t.tables == 1 {
+	// A table goes only with all leaf tables below it: none does if no leaf table can.
+	first := start &^ (LeafSpan - 1)
+	if first < floor {
+		first += LeafSpan
+	}
+	if first >= end || ceiling < LeafSpan || first > ceiling-LeafSpan {
 		return
 	}
 	t.leaf = nil
@@ -259,7 +267,7 @@ func (t *PageTable) freeBelow(table *Table, start, end uint64, shift uint, floor
 			t.tables--
 			t.unlinked = true
 			t.Drop(child)
+			metal.CondResched()
 		}
-		metal.CondResched()
 	}
 }

@@ -344,7 +344,9 @@ func (as *AddressSpace) zap(start, end uint64, keepAnon bool) {
 				as.table.Drop(pa)
 			}
 		}
-		metal.CondResched()
+		if va < end {
+			metal.CondResched()
+		}
 	}
 }
 
@@ -388,17 +390,14 @@ func (as *AddressSpace) unmap(start, end uint64) error {
 	if v == nil || v.start >= end {
 		return nil
 	}
-	if v.start < start {
-		if v.end > end && as.vmas.count >= MaxMapCount {
+	floor := uint64(0) // where what is left below ends
+	if v.start < start && v.end > end {
+		if as.vmas.count >= MaxMapCount {
 			return unix.ENOMEM
 		}
-		as.split(v, start)
-	}
-	if v = as.vmas.first(end - 1); v != nil && v.start < end && v.end > end {
 		as.split(v, end)
+		p = as.vmas.find(start)
 	}
-	p = as.vmas.find(start)
-	floor := uint64(0)
 	if prev, _ := as.vmas.before(p); prev != nil {
 		floor = prev.end
 	}
@@ -407,14 +406,25 @@ func (as *AddressSpace) unmap(start, end uint64) error {
 		if v == nil || v.start >= end {
 			break
 		}
-		from, to := v.start, v.end
-		as.count(v.flags, v.pages(), -1)
+		from, to := max(v.start, start), min(v.end, end)
+		pages := (to - from) / PageSize
+		as.count(v.flags, pages, -1)
 		if v.flags&vmAccount != 0 {
-			committed.Add(-int64(v.pages()))
+			committed.Add(-int64(pages))
 		}
-		as.drop(p)
-		if p.chunk < len(as.vmas.chunks) && p.index >= as.vmas.chunks[p.chunk].n {
-			p = position{p.chunk + 1, 0}
+		switch {
+		case from > v.start:
+			v.end, floor = from, from
+			as.vmas.moved(p)
+			p = as.vmas.next(p)
+		case to < v.end:
+			v.start, v.offset = to, v.fileOffset(to)
+			as.vmas.moved(p)
+		default:
+			as.drop(p)
+			if p.chunk < len(as.vmas.chunks) && p.index >= as.vmas.chunks[p.chunk].n {
+				p = position{p.chunk + 1, 0}
+			}
 		}
 		as.zap(from, to, false)
 		// What is left below and what follows may need the same tables. Those between this one and

@@ -149,8 +149,10 @@ func (as *AddressSpace) mmap(a *MmapArgs, back *backing, objectErr error) (addr 
 		}
 		flags |= vmAccount
 	}
-	if err := as.unmap(addr, end); err != nil {
-		return 0, false, err
+	if a.Flags&unix.MAP_FIXED != 0 { // all others were given a free range
+		if err := as.unmap(addr, end); err != nil {
+			return 0, false, err
+		}
 	}
 	if flags&vmAccount != 0 {
 		committed.Add(int64(pages))

@@ -113,6 +113,7 @@ func (v *vma) joins(flags vmFlags, back *backing, offset uint64, name string) bo
 type vmaSet struct {
 	chunks []*vmaChunk // none is empty
 	count  int
+	found  position // what find returned last, valid or not
 }
 
 const chunkSize = 64
@@ -129,6 +130,18 @@ type position struct{ chunk, index int }
 
 // find returns the position of the first VMA that ends above addr.
 func (s *vmaSet) find(addr uint64) position {
+	// A system call asks for one place several times. Whether it is still the right one shows.
+	if p := s.found; p.chunk < len(s.chunks) {
+		c := s.chunks[p.chunk]
+		if p.index > 0 && p.index < c.n && c.vmas[p.index].end > addr && c.vmas[p.index-1].end <= addr {
+			return p
+		}
+	}
+	s.found = s.search(addr)
+	return s.found
+}
+
+func (s *vmaSet) search(addr uint64) position {
 	lo, hi := 0, len(s.chunks)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
@@ -408,10 +421,11 @@ func (as *AddressSpace) place(start, end uint64, flags vmFlags, back *backing, o
 	next := as.vmas.at(p)
 	prev, q := as.vmas.before(p)
 	joinPrev := prev != nil && prev.end == start && prev.joins(flags, back, offset, name)
-	fresh := &vma{start: start, end: end, flags: flags, offset: offset, back: back, name: name}
+	fresh := vma{start: start, end: end, flags: flags, offset: offset, back: back, name: name}
 	joinNext := next != nil && next.start == end && fresh.joins(next.flags, next.back, next.offset, next.name)
 	if !joinPrev && !joinNext {
-		as.add(fresh)
+		v := fresh // on the heap, which most mappings don't need
+		as.add(&v)
 		return
 	}
 	as.count(flags, fresh.pages(), 1)
