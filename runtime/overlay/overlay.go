@@ -122,13 +122,18 @@ func link(from, to string) error {
 }
 
 // Build links the main package pkg with the files below the folder laid (runtime/_go) in place of
-// the standard library's, and writes the ELF file out. ldflags are added to the linker's.
-func (b *Builder) Build(laid, pkg, out, ldflags string) error {
+// the standard library's, and those below library (runtime/_gvisor) in place of gVisor's, and writes the
+// ELF file out. ldflags are added to the linker's.
+func (b *Builder) Build(laid, library, pkg, out, ldflags string) error {
 	list, err := b.list(laid)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(b.goTool, "build", "-overlay", list, "-tags", "elver", "-trimpath", "-buildvcs=false",
+	modFile, err := b.slim(library)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(b.goTool, "build", "-modfile", modFile, "-overlay", list, "-tags", "elver", "-trimpath", "-buildvcs=false",
 		"-ldflags", strings.TrimSpace("-T "+KernelBase+" -E runtime.elverEntry "+ldflags), "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "GOROOT="+b.goroot, "GOTOOLCHAIN=local", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1",
 		"CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=")
