@@ -50,6 +50,22 @@ func (b *Base) Init(family, typ, protocol int) {
 	b.LowWater.Store(1)
 }
 
+// Inherit makes b, of a connection, what the listening socket from is.
+func (b *Base) Inherit(from *Base) {
+	b.Init(from.family, from.typ, from.protocol)
+	b.SendBuffer.Store(from.SendBuffer.Load())
+	b.ReceiveBuffer.Store(from.ReceiveBuffer.Load())
+	b.LowWater.Store(from.LowWater.Load())
+	for i := range b.flags {
+		b.flags[i].Store(from.flags[i].Load())
+	}
+	b.receiveTimeout.Store(from.receiveTimeout.Load())
+	b.sendTimeout.Store(from.sendTimeout.Load())
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	b.lingerOn, b.linger, b.priority, b.mark = from.lingerOn, from.linger, from.priority, from.mark
+}
+
 // Kind returns what Init was called with.
 func (b *Base) Kind() (family, typ, protocol int) { return b.family, b.typ, b.protocol }
 

@@ -100,6 +100,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		klog.Infof("the machine has %d CPUs; one is used", n)
 	}
 	net.Register(unix.AF_UNIX, unixsocket.Family{})
+	registerFamilies()
 	if params.Strace {
 		syscall.Trace(machine.LogWriter())
 	}

@@ -43,6 +43,7 @@ var selfChecking = []struct {
 	{"waiting", "sockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "splices", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "unixsockets", []kind{staticPIE, musl}, 128, nil, 0},
+	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "locks", []kind{staticPIE, musl}, 128, nil, 0},

@@ -1,0 +1,224 @@
+// Package inet is AF_INET and AF_INET6: TCP, UDP and ICMP sockets over gVisor's netstack, the loopback
+// interface, and the machine's network cards as interfaces.
+//
+// The stack is made when the first socket or the first interface needs it: a program without a network
+// pays nothing. Endpoints of netstack never block, and their wait queues are those of the sockets.
+//
+// The package's locks (Network.mu, Socket.mu) are taken before any of netstack's, and nothing is copied
+// from or to a program under them.
+package inet
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/loopback"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/net"
+	"elver/vfs"
+)
+
+// loopbackNIC is the number of the interface lo, as on Linux.
+const loopbackNIC = 1
+
+// Buffers of TCP in bytes: net.ipv4.tcp_rmem and tcp_wmem.
+const (
+	minTCPBuffer     = 4 << 10
+	defaultTCPBuffer = 256 << 10
+	maxTCPBuffer     = 4 << 20
+)
+
+// Network is a network stack with its interfaces.
+type Network struct {
+	once  sync.Once
+	stack *stack.Stack
+
+	mu   sync.Mutex // guards what follows
+	next tcpip.NICID
+}
+
+// Stack returns the stack, which is made at the first call.
+func (n *Network) Stack() *stack.Stack {
+	n.once.Do(n.start)
+	return n.stack
+}
+
+func (n *Network) start() {
+	s := stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{
+			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+		},
+		HandleLocal: true,
+		RawFactory:  raw.EndpointFactory{},
+	})
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate)
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
+	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
+	s.SetOption(tcpip.SendBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
+	s.SetOption(tcpip.ReceiveBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
+	s.SetPortRange(32768, 60999) // net.ipv4.ip_local_port_range
+	n.stack, n.next = s, loopbackNIC+1
+	must(s.CreateNICWithOptions(loopbackNIC, loopback.New(), stack.NICOptions{Name: "lo"}))
+	for _, a := range []struct {
+		protocol tcpip.NetworkProtocolNumber
+		address  tcpip.Address
+		prefix   int
+	}{
+		{ipv4.ProtocolNumber, tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), 8},
+		{ipv6.ProtocolNumber, header.IPv6Loopback, 128},
+	} {
+		must(s.AddProtocolAddress(loopbackNIC, tcpip.ProtocolAddress{
+			Protocol: a.protocol, AddressWithPrefix: tcpip.AddressWithPrefix{Address: a.address, PrefixLen: a.prefix},
+		}, stack.AddressProperties{}))
+	}
+	s.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4LoopbackSubnet, NIC: loopbackNIC},
+		{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: loopbackNIC},
+	})
+}
+
+// must panics for what fails only if this package is wrong.
+func must(err tcpip.Error) {
+	if err != nil {
+		panic("inet: " + err.String())
+	}
+}
+
+// Family makes the sockets of AF_INET or AF_INET6 of a network.
+type Family struct {
+	Network *Network
+	Number  int // AF_INET or AF_INET6
+}
+
+// Pair refuses: socketpair(2) is for AF_UNIX.
+func (Family) Pair(*vfs.Context, int, int) (net.Socket, net.Socket, error) {
+	return nil, nil, unix.EOPNOTSUPP
+}
+
+// Socket makes a socket: ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
+func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
+	if protocol < 0 || protocol >= 256 {
+		return nil, unix.EINVAL
+	}
+	network := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	if f.Number == unix.AF_INET6 {
+		network = ipv6.ProtocolNumber
+	}
+	var transport tcpip.TransportProtocolNumber
+	ping, pingProtocol := tcpip.TransportProtocolNumber(icmp.ProtocolNumber4), unix.IPPROTO_ICMP
+	if f.Number == unix.AF_INET6 {
+		ping, pingProtocol = icmp.ProtocolNumber6, unix.IPPROTO_ICMPV6
+	}
+	switch {
+	case typ == unix.SOCK_STREAM && (protocol == 0 || protocol == unix.IPPROTO_TCP):
+		transport, protocol = tcp.ProtocolNumber, unix.IPPROTO_TCP
+	case typ == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
+		transport, protocol = udp.ProtocolNumber, unix.IPPROTO_UDP
+	case typ == unix.SOCK_DGRAM && protocol == pingProtocol:
+		transport = ping
+	case typ == unix.SOCK_RAW:
+		if !c.Creds.HasCap(unix.CAP_NET_RAW) {
+			return nil, unix.EPERM
+		}
+		if protocol == 0 {
+			return nil, unix.EPROTONOSUPPORT
+		}
+	case typ == unix.SOCK_STREAM || typ == unix.SOCK_DGRAM:
+		return nil, unix.EPROTONOSUPPORT
+	default:
+		return nil, unix.ESOCKTNOSUPPORT
+	}
+	s := &Socket{network: f.Network, queue: new(waiter.Queue)}
+	s.Init(f.Number, typ, protocol)
+	var err tcpip.Error
+	if typ == unix.SOCK_RAW {
+		s.endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, s.queue, true)
+		if _, unknown := err.(*tcpip.ErrUnknownProtocol); unknown {
+			return nil, unix.EPROTONOSUPPORT
+		}
+	} else {
+		s.endpoint, err = f.Network.Stack().NewEndpoint(transport, network, s.queue)
+	}
+	if err != nil {
+		return nil, errnoOf(err)
+	}
+	s.endpoint.SocketOptions().SetDelayOption(typ == unix.SOCK_STREAM) // Nagle's algorithm is on
+	return s, nil
+}
+
+// errnoOf returns what Linux says for an error of netstack.
+func errnoOf(err tcpip.Error) error {
+	switch err.(type) {
+	case nil, *tcpip.ErrClosedForReceive:
+		return nil
+	case *tcpip.ErrWouldBlock:
+		return unix.EAGAIN
+	case *tcpip.ErrClosedForSend, *tcpip.ErrAborted:
+		return unix.EPIPE
+	case *tcpip.ErrConnectStarted:
+		return unix.EINPROGRESS
+	case *tcpip.ErrAlreadyConnecting:
+		return unix.EALREADY
+	case *tcpip.ErrAlreadyConnected:
+		return unix.EISCONN
+	case *tcpip.ErrNotConnected:
+		return unix.ENOTCONN
+	case *tcpip.ErrConnectionRefused:
+		return unix.ECONNREFUSED
+	case *tcpip.ErrConnectionReset:
+		return unix.ECONNRESET
+	case *tcpip.ErrConnectionAborted:
+		return unix.ECONNABORTED
+	case *tcpip.ErrTimeout:
+		return unix.ETIMEDOUT
+	case *tcpip.ErrPortInUse:
+		return unix.EADDRINUSE
+	case *tcpip.ErrBadLocalAddress, *tcpip.ErrNoPortAvailable:
+		return unix.EADDRNOTAVAIL
+	case *tcpip.ErrDestinationRequired:
+		return unix.EDESTADDRREQ
+	case *tcpip.ErrMessageTooLong:
+		return unix.EMSGSIZE
+	case *tcpip.ErrNoBufferSpace:
+		return unix.ENOBUFS
+	case *tcpip.ErrHostUnreachable:
+		return unix.EHOSTUNREACH
+	case *tcpip.ErrHostDown:
+		return unix.EHOSTDOWN
+	case *tcpip.ErrNetworkUnreachable:
+		return unix.ENETUNREACH
+	case *tcpip.ErrNoNet:
+		return unix.ENONET
+	case *tcpip.ErrBroadcastDisabled:
+		return unix.EACCES
+	case *tcpip.ErrNotPermitted:
+		return unix.EPERM
+	case *tcpip.ErrAddressFamilyNotSupported:
+		return unix.EAFNOSUPPORT
+	case *tcpip.ErrBadBuffer, *tcpip.ErrBadAddress:
+		return unix.EFAULT
+	case *tcpip.ErrNotSupported:
+		return unix.EOPNOTSUPP
+	case *tcpip.ErrUnknownProtocolOption:
+		return unix.ENOPROTOOPT
+	case *tcpip.ErrUnknownNICID, *tcpip.ErrUnknownDevice, *tcpip.ErrInvalidNICID:
+		return unix.ENODEV
+	case *tcpip.ErrDuplicateAddress, *tcpip.ErrDuplicateNICID:
+		return unix.EEXIST
+	}
+	return unix.EINVAL
+}

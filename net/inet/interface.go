@@ -1,0 +1,206 @@
+package inet
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"elver/vfs"
+)
+
+// Interface is an interface of the network, as programs see it.
+type Interface struct {
+	Index     int
+	Name      string
+	MTU       int
+	MAC       tcpip.LinkAddress
+	Loopback  bool
+	Addresses []tcpip.ProtocolAddress
+	Stats     tcpip.NICStats
+}
+
+// Interfaces returns the interfaces in the order of their numbers.
+func (n *Network) Interfaces() []Interface {
+	var list []Interface
+	for id, info := range n.Stack().NICInfo() {
+		list = append(list, Interface{
+			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback,
+			Addresses: info.ProtocolAddresses, Stats: info.Stats,
+		})
+	}
+	slices.SortFunc(list, func(a, b Interface) int { return a.Index - b.Index })
+	return list
+}
+
+func (n *Network) byName(name string) (tcpip.NICID, bool) {
+	for _, i := range n.Interfaces() {
+		if i.Name == name {
+			return tcpip.NICID(i.Index), true
+		}
+	}
+	return 0, false
+}
+
+// Flags returns IFF_* of the interface.
+func (i *Interface) Flags() uint32 {
+	if i.Loopback {
+		return unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOOPBACK
+	}
+	return unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_BROADCAST | unix.IFF_MULTICAST
+}
+
+// hardware returns the ARPHRD_* of the interface.
+func (i *Interface) hardware() uint16 {
+	if i.Loopback {
+		return unix.ARPHRD_LOOPBACK
+	}
+	return unix.ARPHRD_ETHER
+}
+
+// address4 returns the interface's first IPv4 address.
+func (i *Interface) address4() (tcpip.AddressWithPrefix, bool) {
+	for _, a := range i.Addresses {
+		if a.Protocol == ipv4.ProtocolNumber {
+			return a.AddressWithPrefix, true
+		}
+	}
+	return tcpip.AddressWithPrefix{}, false
+}
+
+// broadcast returns the broadcast address of an IPv4 subnet.
+func broadcast(a tcpip.AddressWithPrefix) [4]byte {
+	b, subnet := a.Address.As4(), a.Subnet()
+	mask := subnet.Mask()
+	for i, m := range mask.AsSlice() {
+		b[i] |= ^m
+	}
+	return b
+}
+
+// AddNIC adds a link as the interface of that name, and returns its number.
+func (n *Network) AddNIC(name string, link stack.LinkEndpoint) (tcpip.NICID, error) {
+	s := n.Stack()
+	n.mu.Lock()
+	id := n.next
+	n.next++
+	n.mu.Unlock()
+	return id, errnoOf(s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name}))
+}
+
+const (
+	sizeofRequest = 40 // struct ifreq
+	nameSize      = unix.IFNAMSIZ
+)
+
+// ioctl answers the requests of netdevice(7) that only ask: ENOTTY, ENODEV, EADDRNOTAVAIL.
+func (n *Network) ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, error) {
+	as := c.Thread.MM()
+	if number == unix.SIOCGIFCONF {
+		return 0, n.configuration(c, arg)
+	}
+	switch number {
+	case unix.SIOCGIFNAME, unix.SIOCGIFINDEX, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR,
+		unix.SIOCGIFDSTADDR, unix.SIOCGIFMTU, unix.SIOCGIFHWADDR, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
+	default:
+		return 0, unix.ENOTTY
+	}
+	var r [sizeofRequest]byte
+	if _, err := as.CopyIn(r[:], arg); err != nil {
+		return 0, err
+	}
+	list := n.Interfaces()
+	at := slices.IndexFunc(list, func(i Interface) bool {
+		if number == unix.SIOCGIFNAME {
+			return uint32(i.Index) == binary.LittleEndian.Uint32(r[nameSize:])
+		}
+		name, _, _ := bytes.Cut(r[:nameSize], []byte{0})
+		return i.Name == string(name)
+	})
+	if at < 0 {
+		return 0, unix.ENODEV
+	}
+	i := &list[at]
+	value := r[nameSize:]
+	a, has := i.address4()
+	ipv4Value := func(b [4]byte) {
+		clear(value)
+		binary.LittleEndian.PutUint16(value, unix.AF_INET)
+		copy(value[4:], b[:])
+	}
+	switch number {
+	case unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR, unix.SIOCGIFDSTADDR:
+		if !has {
+			return 0, unix.EADDRNOTAVAIL
+		}
+	}
+	switch number {
+	case unix.SIOCGIFNAME:
+		clear(r[:nameSize])
+		copy(r[:nameSize-1], i.Name)
+	case unix.SIOCGIFINDEX:
+		put32(value, i.Index)
+	case unix.SIOCGIFFLAGS:
+		binary.LittleEndian.PutUint16(value, uint16(i.Flags()))
+	case unix.SIOCGIFADDR, unix.SIOCGIFDSTADDR:
+		ipv4Value(a.Address.As4())
+	case unix.SIOCGIFNETMASK:
+		subnet := a.Subnet()
+		mask := subnet.Mask()
+		ipv4Value([4]byte(mask.AsSlice()))
+	case unix.SIOCGIFBRDADDR:
+		if i.Loopback {
+			ipv4Value([4]byte{})
+		} else {
+			ipv4Value(broadcast(a))
+		}
+	case unix.SIOCGIFMTU:
+		put32(value, i.MTU)
+	case unix.SIOCGIFHWADDR:
+		clear(value)
+		binary.LittleEndian.PutUint16(value, i.hardware())
+		copy(value[2:8], i.MAC)
+	case unix.SIOCGIFTXQLEN:
+		put32(value, 1000)
+	default:
+		clear(value)
+	}
+	_, err := as.CopyOut(arg, r[:])
+	return 0, err
+}
+
+// configuration answers SIOCGIFCONF: the interfaces that have an IPv4 address.
+func (n *Network) configuration(c *vfs.Context, arg uint64) error {
+	as := c.Thread.MM()
+	room, err := as.ReadUint32(arg)
+	if err != nil {
+		return err
+	}
+	to, err := as.ReadUint64(arg + 8)
+	if err != nil {
+		return err
+	}
+	var out []byte
+	for _, i := range n.Interfaces() {
+		a, ok := i.address4()
+		if !ok || to != 0 && len(out)+sizeofRequest > int(int32(room)) {
+			continue
+		}
+		var r [sizeofRequest]byte
+		copy(r[:nameSize-1], i.Name)
+		binary.LittleEndian.PutUint16(r[nameSize:], unix.AF_INET)
+		b := a.Address.As4()
+		copy(r[nameSize+4:], b[:])
+		out = append(out, r[:]...)
+	}
+	if to != 0 {
+		if _, err := as.CopyOut(to, out); err != nil {
+			return err
+		}
+	}
+	return as.WriteUint32(arg, uint32(len(out)))
+}

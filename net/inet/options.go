@@ -1,0 +1,567 @@
+package inet
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"elver/net"
+	"elver/vfs"
+)
+
+// valueOf reads an option's value: an int, or of some options at level IP a single byte.
+func valueOf(level int, value []byte) (int, error) {
+	if len(value) >= 4 {
+		return int(int32(binary.LittleEndian.Uint32(value))), nil
+	}
+	if level == unix.IPPROTO_IP && len(value) >= 1 {
+		return int(value[0]), nil
+	}
+	return 0, unix.EINVAL
+}
+
+// SetOption is setsockopt(2).
+func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error {
+	switch level {
+	case unix.SOL_SOCKET:
+		return s.setSocketOption(c, name, value)
+	case unix.IPPROTO_TCP:
+		if s.stream() {
+			return s.setTCP(name, value)
+		}
+	case unix.IPPROTO_IP:
+		return s.setIP(name, value)
+	case unix.IPPROTO_IPV6:
+		if family, _, _ := s.Kind(); family == unix.AF_INET6 {
+			return s.setIPv6(name, value)
+		}
+	}
+	return unix.ENOPROTOOPT
+}
+
+func (s *Socket) setSocketOption(c *vfs.Context, name int, value []byte) error {
+	o := s.endpoint.SocketOptions()
+	if name == unix.SO_BINDTODEVICE {
+		device, _, _ := bytes.Cut(value, []byte{0})
+		nic := tcpip.NICID(0)
+		if len(device) > 0 {
+			var ok bool
+			if nic, ok = s.network.byName(string(device)); !ok {
+				return unix.ENODEV
+			}
+		}
+		return errnoOf(o.SetBindToDevice(int32(nic)))
+	}
+	if name == unix.SO_ATTACH_FILTER || name == unix.SO_DETACH_FILTER {
+		return unix.ENOPROTOOPT
+	}
+	if err := s.Base.SetOption(c, unix.SOL_SOCKET, name, value); err != nil {
+		return err
+	}
+	switch name {
+	case unix.SO_REUSEADDR:
+		o.SetReuseAddress(s.On(name))
+	case unix.SO_REUSEPORT:
+		o.SetReusePort(s.On(name))
+	case unix.SO_KEEPALIVE:
+		o.SetKeepAlive(s.On(name))
+	case unix.SO_BROADCAST:
+		o.SetBroadcast(s.On(name))
+	case unix.SO_NO_CHECK:
+		o.SetNoChecksum(s.On(name))
+	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
+		o.SetSendBufferSize(int64(s.SendBuffer.Load()), true)
+	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
+		o.SetReceiveBufferSize(int64(s.ReceiveBuffer.Load()), true)
+	case unix.SO_LINGER:
+		o.SetLinger(tcpip.LingerOption{
+			Enabled: binary.LittleEndian.Uint32(value) != 0,
+			Timeout: time.Duration(binary.LittleEndian.Uint32(value[4:])) * time.Second,
+		})
+	}
+	return nil
+}
+
+func (s *Socket) setTCP(name int, value []byte) error {
+	if name == unix.TCP_CONGESTION {
+		cc, _, _ := bytes.Cut(value, []byte{0})
+		option := tcpip.CongestionControlOption(cc)
+		if s.endpoint.SetSockOpt(&option) != nil {
+			return unix.ENOENT
+		}
+		return nil
+	}
+	v, err := valueOf(unix.IPPROTO_TCP, value)
+	if err != nil {
+		return err
+	}
+	o := s.endpoint.SocketOptions()
+	seconds := time.Duration(v) * time.Second
+	switch name {
+	case unix.TCP_NODELAY:
+		o.SetDelayOption(v == 0)
+	case unix.TCP_CORK:
+		o.SetCorkOption(v != 0)
+	case unix.TCP_QUICKACK:
+		o.SetQuickAck(v != 0)
+	case unix.TCP_MAXSEG:
+		if v != 0 && (v < 88 || v > 32767) {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MaxSegOption, v))
+	case unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL:
+		if v < 1 || v > 32767 {
+			return unix.EINVAL
+		}
+		if name == unix.TCP_KEEPIDLE {
+			idle := tcpip.KeepaliveIdleOption(seconds)
+			return errnoOf(s.endpoint.SetSockOpt(&idle))
+		}
+		interval := tcpip.KeepaliveIntervalOption(seconds)
+		return errnoOf(s.endpoint.SetSockOpt(&interval))
+	case unix.TCP_KEEPCNT:
+		if v < 1 || v > 127 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.KeepaliveCountOption, v))
+	case unix.TCP_SYNCNT:
+		if v < 1 || v > 127 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.TCPSynCountOption, v))
+	case unix.TCP_USER_TIMEOUT:
+		if v < 0 {
+			return unix.EINVAL
+		}
+		timeout := tcpip.TCPUserTimeoutOption(time.Duration(v) * time.Millisecond)
+		return errnoOf(s.endpoint.SetSockOpt(&timeout))
+	case unix.TCP_LINGER2:
+		linger := tcpip.TCPLingerTimeoutOption(seconds)
+		return errnoOf(s.endpoint.SetSockOpt(&linger))
+	case unix.TCP_DEFER_ACCEPT:
+		wait := tcpip.TCPDeferAcceptOption(max(seconds, 0))
+		return errnoOf(s.endpoint.SetSockOpt(&wait))
+	case unix.TCP_WINDOW_CLAMP:
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.TCPWindowClampOption, v))
+	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
+		// Hints: nothing goes wrong without.
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+// request reads a struct ip_mreq or ip_mreqn, ipv6_mreq when six.
+func request(value []byte, six bool) (group, local tcpip.Address, nic tcpip.NICID, err error) {
+	if six {
+		if len(value) < 20 {
+			return group, local, 0, unix.EINVAL
+		}
+		return tcpip.AddrFrom16([16]byte(value)), local, tcpip.NICID(binary.LittleEndian.Uint32(value[16:])), nil
+	}
+	if len(value) < 8 {
+		return group, local, 0, unix.EINVAL
+	}
+	if len(value) >= 12 {
+		nic = tcpip.NICID(binary.LittleEndian.Uint32(value[8:]))
+	}
+	if [4]byte(value[4:8]) != [4]byte{} {
+		local = tcpip.AddrFrom4([4]byte(value[4:8]))
+	}
+	return tcpip.AddrFrom4([4]byte(value)), local, nic, nil
+}
+
+func (s *Socket) setIP(name int, value []byte) error {
+	switch name {
+	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP, unix.IP_MULTICAST_IF:
+		if name == unix.IP_MULTICAST_IF && len(value) == 4 {
+			value = append(make([]byte, 4, 8), value...)
+		}
+		group, local, nic, err := request(value, false)
+		if err != nil {
+			return err
+		}
+		switch name {
+		case unix.IP_ADD_MEMBERSHIP:
+			return errnoOf(s.endpoint.SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
+		case unix.IP_DROP_MEMBERSHIP:
+			return errnoOf(s.endpoint.SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
+		}
+		return errnoOf(s.endpoint.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: nic, InterfaceAddr: local}))
+	}
+	v, err := valueOf(unix.IPPROTO_IP, value)
+	if err != nil {
+		return err
+	}
+	o := s.endpoint.SocketOptions()
+	switch name {
+	case unix.IP_TOS:
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv4TOSOption, v&0xff))
+	case unix.IP_TTL:
+		if v == -1 {
+			v = tcpip.UseDefaultIPv4TTL
+		} else if v < 1 || v > 255 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv4TTLOption, v))
+	case unix.IP_MULTICAST_TTL:
+		if v == -1 {
+			v = 1
+		} else if v < 0 || v > 255 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MulticastTTLOption, v))
+	case unix.IP_MULTICAST_LOOP:
+		o.SetMulticastLoop(v != 0)
+	case unix.IP_PKTINFO:
+		o.SetReceivePacketInfo(v != 0)
+	case unix.IP_RECVTOS:
+		o.SetReceiveTOS(v != 0)
+	case unix.IP_RECVTTL:
+		o.SetReceiveTTL(v != 0)
+	case unix.IP_HDRINCL:
+		if _, typ, _ := s.Kind(); typ != unix.SOCK_RAW {
+			return unix.ENOPROTOOPT
+		}
+		o.SetHeaderIncluded(v != 0)
+	case unix.IP_RECVERR:
+		o.SetIPv4RecvError(v != 0)
+	case unix.IP_MTU_DISCOVER:
+		if v < 0 || v > unix.IP_PMTUDISC_OMIT {
+			return unix.EINVAL
+		}
+		s.mtuDiscover.Store(int32(v))
+	case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT:
+		// Hints, or what never comes here.
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+func (s *Socket) setIPv6(name int, value []byte) error {
+	switch name {
+	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
+		group, _, nic, err := request(value, true)
+		if err != nil {
+			return err
+		}
+		if name == unix.IPV6_ADD_MEMBERSHIP {
+			return errnoOf(s.endpoint.SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, MulticastAddr: group}))
+		}
+		return errnoOf(s.endpoint.SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, MulticastAddr: group}))
+	}
+	v, err := valueOf(unix.IPPROTO_IPV6, value)
+	if err != nil {
+		return err
+	}
+	o := s.endpoint.SocketOptions()
+	switch name {
+	case unix.IPV6_V6ONLY:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.isBound {
+			return unix.EINVAL
+		}
+		o.SetV6Only(v != 0)
+	case unix.IPV6_UNICAST_HOPS:
+		if v < -1 || v > 255 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv6HopLimitOption, v))
+	case unix.IPV6_MULTICAST_HOPS:
+		if v == -1 {
+			v = 1
+		} else if v < 0 || v > 255 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MulticastTTLOption, v))
+	case unix.IPV6_MULTICAST_LOOP:
+		o.SetMulticastLoop(v != 0)
+	case unix.IPV6_MULTICAST_IF:
+		return errnoOf(s.endpoint.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(v)}))
+	case unix.IPV6_TCLASS:
+		if v < -1 || v > 255 {
+			return unix.EINVAL
+		}
+		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv6TrafficClassOption, max(v, 0)))
+	case unix.IPV6_RECVTCLASS:
+		o.SetReceiveTClass(v != 0)
+	case unix.IPV6_RECVHOPLIMIT:
+		o.SetReceiveHopLimit(v != 0)
+	case unix.IPV6_RECVPKTINFO:
+		o.SetIPv6ReceivePacketInfo(v != 0)
+	case unix.IPV6_RECVERR:
+		o.SetIPv6RecvError(v != 0)
+	case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+func number(v bool) int {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+func put32(b []byte, v int) int {
+	binary.LittleEndian.PutUint32(b, uint32(v))
+	return 4
+}
+
+// Option is getsockopt(2).
+func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, error) {
+	switch level {
+	case unix.SOL_SOCKET:
+		switch name {
+		case unix.SO_ERROR:
+			s.hasError()
+			s.connecting.Store(false)
+		case unix.SO_ACCEPTCONN:
+			return put32(value, number(s.listening.Load())), nil
+		case unix.SO_SNDBUF:
+			return put32(value, int(s.endpoint.SocketOptions().GetSendBufferSize())), nil
+		case unix.SO_RCVBUF:
+			return put32(value, int(s.endpoint.SocketOptions().GetReceiveBufferSize())), nil
+		case unix.SO_BINDTODEVICE:
+			nic := s.endpoint.SocketOptions().GetBindToDevice()
+			if nic == 0 {
+				return 0, nil
+			}
+			n := copy(value, s.network.Stack().FindNICNameFromID(tcpip.NICID(nic)))
+			value[n] = 0
+			return n + 1, nil
+		}
+		return s.Base.Option(c, level, name, value)
+	case unix.IPPROTO_TCP:
+		if s.stream() {
+			return s.getTCP(name, value)
+		}
+	case unix.IPPROTO_IP:
+		return s.getIP(name, value)
+	case unix.IPPROTO_IPV6:
+		if family, _, _ := s.Kind(); family == unix.AF_INET6 {
+			return s.getIPv6(name, value)
+		}
+	}
+	return 0, unix.ENOPROTOOPT
+}
+
+func (s *Socket) getInt(option tcpip.SockOptInt, value []byte) (int, error) {
+	v, err := s.endpoint.GetSockOptInt(option)
+	if err != nil {
+		return 0, errnoOf(err)
+	}
+	return put32(value, v), nil
+}
+
+func (s *Socket) getTCP(name int, value []byte) (int, error) {
+	o := s.endpoint.SocketOptions()
+	v := 0
+	switch name {
+	case unix.TCP_NODELAY:
+		v = number(!o.GetDelayOption())
+	case unix.TCP_CORK:
+		v = number(o.GetCorkOption())
+	case unix.TCP_QUICKACK:
+		v = number(o.GetQuickAck())
+	case unix.TCP_MAXSEG:
+		return s.getInt(tcpip.MaxSegOption, value)
+	case unix.TCP_KEEPCNT:
+		return s.getInt(tcpip.KeepaliveCountOption, value)
+	case unix.TCP_SYNCNT:
+		return s.getInt(tcpip.TCPSynCountOption, value)
+	case unix.TCP_WINDOW_CLAMP:
+		return s.getInt(tcpip.TCPWindowClampOption, value)
+	case unix.TCP_KEEPIDLE:
+		var idle tcpip.KeepaliveIdleOption
+		s.endpoint.GetSockOpt(&idle)
+		v = int(time.Duration(idle) / time.Second)
+	case unix.TCP_KEEPINTVL:
+		var interval tcpip.KeepaliveIntervalOption
+		s.endpoint.GetSockOpt(&interval)
+		v = int(time.Duration(interval) / time.Second)
+	case unix.TCP_USER_TIMEOUT:
+		var timeout tcpip.TCPUserTimeoutOption
+		s.endpoint.GetSockOpt(&timeout)
+		v = int(time.Duration(timeout) / time.Millisecond)
+	case unix.TCP_LINGER2:
+		var linger tcpip.TCPLingerTimeoutOption
+		s.endpoint.GetSockOpt(&linger)
+		v = int(time.Duration(linger) / time.Second)
+	case unix.TCP_DEFER_ACCEPT:
+		var wait tcpip.TCPDeferAcceptOption
+		s.endpoint.GetSockOpt(&wait)
+		v = int(time.Duration(wait) / time.Second)
+	case unix.TCP_CONGESTION:
+		var cc tcpip.CongestionControlOption
+		s.endpoint.GetSockOpt(&cc)
+		copy(value[:16], cc)
+		return 16, nil
+	case unix.TCP_INFO:
+		return s.info(value), nil
+	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT:
+	default:
+		return 0, unix.ENOPROTOOPT
+	}
+	return put32(value, v), nil
+}
+
+// linuxState returns the state of a TCP endpoint as Linux numbers it (include/net/tcp_states.h).
+func linuxState(s tcp.EndpointState) uint8 {
+	switch s {
+	case tcp.StateEstablished:
+		return 1
+	case tcp.StateConnecting, tcp.StateSynSent:
+		return 2
+	case tcp.StateSynRecv:
+		return 3
+	case tcp.StateFinWait1:
+		return 4
+	case tcp.StateFinWait2:
+		return 5
+	case tcp.StateTimeWait:
+		return 6
+	case tcp.StateCloseWait:
+		return 8
+	case tcp.StateLastAck:
+		return 9
+	case tcp.StateListen:
+		return 10
+	case tcp.StateClosing:
+		return 11
+	}
+	return 7 // closed
+}
+
+// info fills in a struct tcp_info as far as netstack knows.
+func (s *Socket) info(value []byte) int {
+	var i tcpip.TCPInfoOption
+	s.endpoint.GetSockOpt(&i)
+	mss, _ := s.endpoint.GetSockOptInt(tcpip.MaxSegOption)
+	value[0] = linuxState(tcp.EndpointState(s.endpoint.State()))
+	put32(value[8:], int(i.RTO/time.Microsecond))
+	put32(value[16:], mss)
+	put32(value[20:], mss)
+	put32(value[68:], int(i.RTT/time.Microsecond))
+	put32(value[72:], int(i.RTTVar/time.Microsecond))
+	put32(value[76:], int(i.SndSsthresh))
+	put32(value[80:], int(i.SndCwnd))
+	put32(value[84:], mss)
+	return 232
+}
+
+func (s *Socket) getIP(name int, value []byte) (int, error) {
+	o := s.endpoint.SocketOptions()
+	v := 0
+	switch name {
+	case unix.IP_TOS:
+		return s.getInt(tcpip.IPv4TOSOption, value)
+	case unix.IP_TTL:
+		n, err := s.endpoint.GetSockOptInt(tcpip.IPv4TTLOption)
+		if v = n; err != nil || n <= 0 {
+			v = 64
+		}
+	case unix.IP_MULTICAST_TTL:
+		return s.getInt(tcpip.MulticastTTLOption, value)
+	case unix.IP_MULTICAST_LOOP:
+		v = number(o.GetMulticastLoop())
+	case unix.IP_PKTINFO:
+		v = number(o.GetReceivePacketInfo())
+	case unix.IP_RECVTOS:
+		v = number(o.GetReceiveTOS())
+	case unix.IP_RECVTTL:
+		v = number(o.GetReceiveTTL())
+	case unix.IP_HDRINCL:
+		v = number(o.GetHeaderIncluded())
+	case unix.IP_RECVERR:
+		v = number(o.GetIPv4RecvError())
+	case unix.IP_MTU_DISCOVER:
+		v = int(s.mtuDiscover.Load())
+	case unix.IP_OPTIONS:
+		return 0, nil
+	case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT:
+	default:
+		return 0, unix.ENOPROTOOPT
+	}
+	return put32(value, v), nil
+}
+
+func (s *Socket) getIPv6(name int, value []byte) (int, error) {
+	o := s.endpoint.SocketOptions()
+	v := 0
+	switch name {
+	case unix.IPV6_V6ONLY:
+		v = number(o.GetV6Only())
+	case unix.IPV6_UNICAST_HOPS:
+		n, err := s.endpoint.GetSockOptInt(tcpip.IPv6HopLimitOption)
+		if v = n; err != nil || n < 0 {
+			v = 64
+		}
+	case unix.IPV6_MULTICAST_HOPS:
+		return s.getInt(tcpip.MulticastTTLOption, value)
+	case unix.IPV6_MULTICAST_LOOP:
+		v = number(o.GetMulticastLoop())
+	case unix.IPV6_TCLASS:
+		return s.getInt(tcpip.IPv6TrafficClassOption, value)
+	case unix.IPV6_RECVTCLASS:
+		v = number(o.GetReceiveTClass())
+	case unix.IPV6_RECVHOPLIMIT:
+		v = number(o.GetReceiveHopLimit())
+	case unix.IPV6_RECVPKTINFO:
+		v = number(o.GetIPv6ReceivePacketInfo())
+	case unix.IPV6_RECVERR:
+		v = number(o.GetIPv6RecvError())
+	case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+	default:
+		return 0, unix.ENOPROTOOPT
+	}
+	return put32(value, v), nil
+}
+
+// putControl appends what the socket was asked to tell of a message.
+func (s *Socket) putControl(m *net.Message, r *tcpip.ReceivableControlMessages) {
+	var b [20]byte
+	if s.On(unix.SO_TIMESTAMP) && r.HasTimestamp {
+		binary.LittleEndian.PutUint64(b[:], uint64(r.Timestamp.Unix()))
+		binary.LittleEndian.PutUint64(b[8:], uint64(r.Timestamp.Nanosecond()/1000))
+		m.PutControl(unix.SOL_SOCKET, unix.SO_TIMESTAMP, b[:16])
+	} else if s.On(unix.SO_TIMESTAMPNS) && r.HasTimestamp {
+		binary.LittleEndian.PutUint64(b[:], uint64(r.Timestamp.Unix()))
+		binary.LittleEndian.PutUint64(b[8:], uint64(r.Timestamp.Nanosecond()))
+		m.PutControl(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, b[:16])
+	}
+	if r.HasTTL {
+		put32(b[:], int(r.TTL))
+		m.PutControl(unix.IPPROTO_IP, unix.IP_TTL, b[:4])
+	}
+	if r.HasTOS {
+		m.PutControl(unix.IPPROTO_IP, unix.IP_TOS, []byte{r.TOS})
+	}
+	if r.HasTClass {
+		put32(b[:], int(r.TClass))
+		m.PutControl(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, b[:4])
+	}
+	if r.HasHopLimit {
+		put32(b[:], int(r.HopLimit))
+		m.PutControl(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, b[:4])
+	}
+	if p := &r.PacketInfo; r.HasIPPacketInfo && p.LocalAddr.Len() == 4 && p.DestinationAddr.Len() == 4 {
+		put32(b[:], int(p.NIC))
+		copy(b[4:], p.LocalAddr.AsSlice())
+		copy(b[8:], p.DestinationAddr.AsSlice())
+		m.PutControl(unix.IPPROTO_IP, unix.IP_PKTINFO, b[:12])
+	}
+	if p := &r.IPv6PacketInfo; r.HasIPv6PacketInfo && p.Addr.Len() == 16 {
+		copy(b[:], p.Addr.AsSlice())
+		put32(b[16:], int(p.NIC))
+		m.PutControl(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, b[:20])
+	}
+}
