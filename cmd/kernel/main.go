@@ -58,6 +58,9 @@ func view(pa uint64, n int) ([]byte, bool) {
 	return metal.View(pa, n), true
 }
 
+// leastHeap is how much memory the Go runtime may always take, in bytes.
+const leastHeap = 6 << 20
+
 // limitHeap keeps the Go heap small beside the program: the smaller the machine, the harder the
 // collector works.
 func limitHeap() {
@@ -68,7 +71,8 @@ func limitHeap() {
 	case total < 128<<20:
 		debug.SetGCPercent(50)
 	}
-	debug.SetMemoryLimit(int64(total / 2))
+	// The limit counts what the runtime needs for itself too: below leastHeap it would do nothing but collect.
+	debug.SetMemoryLimit(int64(max(total/2, leastHeap)))
 	debug.SetMaxStack(1 << 20) // nothing in the kernel recurses deeply
 }
 
