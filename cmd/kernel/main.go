@@ -142,12 +142,26 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	klog.Infof("entry tsc=%d frequency=%d; the program starts %d ticks later", entryTSC, metal.TSCFrequency(), metal.TSC()-entryTSC)
 	thread.Start()
 	ended := k.Wait()
-	k.Stop()
-	root.shares.Sync()
+	within(10*time.Second, "the other processes don't end", k.Stop)
+	within(10*time.Second, "the 9p server doesn't take what was written", root.shares.Sync)
 	if params.Summary {
 		syscall.WriteSummary(machine.LogWriter())
 	}
 	return ended.Code(), nil
+}
+
+// within runs f, and goes on without it after a while: a dead server must not keep the machine up.
+func within(patience time.Duration, complaint string, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		klog.Warnf("%s within %v", complaint, patience)
+	}
 }
 
 // shutDown ends the program as init does: SIGTERM, and SIGKILL to what is left after ten seconds.
