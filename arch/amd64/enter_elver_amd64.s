@@ -223,8 +223,9 @@ TEXT ·xrstor(SB),NOSPLIT,$0-16
 // The program's GS base is a SWAPGS away, which is cheaper than an MSR.
 TEXT ·saveState(SB),NOSPLIT,$0-16
 	MOVQ	c+0(FP), CX
-	MOVL	components_lo+8(FP), AX
-	MOVL	components_hi+12(FP), DX
+	MOVQ	components+8(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	MOVQ	Context_extended(CX), DI
 	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x27	// XSAVE64 (DI)
 	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xc0	// RDFSBASE AX
@@ -238,8 +239,9 @@ TEXT ·saveState(SB),NOSPLIT,$0-16
 // func loadState(c *Context, components uint64)
 TEXT ·loadState(SB),NOSPLIT,$0-16
 	MOVQ	c+0(FP), CX
-	MOVL	components_lo+8(FP), AX
-	MOVL	components_hi+12(FP), DX
+	MOVQ	components+8(FP), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
 	MOVQ	Context_extended(CX), DI
 	BYTE	$0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x2f	// XRSTOR64 (DI)
 	MOVQ	Context_fsBase(CX), AX
