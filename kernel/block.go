@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/runtime/metal"
 )
 
 // Waiting. There is one primitive, Block, which an event, a signal or a deadline ends. Whoever waits
@@ -118,6 +120,9 @@ func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, d Deadline) e
 
 // Yield lets other threads run (sched_yield(2)).
 func (t *Thread) Yield() {
+	if metal.Idle() {
+		return
+	}
 	t.cpu.stop()
 	runtime.Gosched()
 	t.cpu.start()

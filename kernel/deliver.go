@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"sync"
-
 	"golang.org/x/sys/unix"
 
 	"elver/arch/amd64"
@@ -28,7 +26,7 @@ func (t *Thread) deliver() {
 		t.abortRseq() // before the frame saves RIP (rseq(2))
 	}
 	if t.k.config.Signaled != nil {
-		t.k.config.Signaled(t, &info)
+		t.k.config.Signaled(t, info)
 	}
 	t.enterHandler(info, action)
 }
@@ -69,7 +67,7 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 			first := p.beginExitLocked(Killed(sig))
 			p.mu.Unlock()
 			if t.k.config.Signaled != nil {
-				t.k.config.Signaled(t, &s.info)
+				t.k.config.Signaled(t, s.info)
 			}
 			if first {
 				t.reportDeath(s.info)
@@ -81,16 +79,12 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 	return taken{}, Action{}, false
 }
 
-// frameBuffers holds memory in which signal frames are put together and read.
-var frameBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func frameBuffer(size int) *[]byte {
-	b := frameBuffers.Get().(*[]byte)
-	if cap(*b) < size {
-		*b = make([]byte, size)
+// frameBuffer returns memory in which signal frames are put together and read, until the next call.
+func (t *Thread) frameBuffer(size int) []byte {
+	if len(t.frame) < size {
+		t.frame = make([]byte, max(size, amd64.SignalFrameSize, amd64.MaxSignalState()))
 	}
-	*b = (*b)[:size]
-	return b
+	return t.frame[:size]
 }
 
 // enterHandler builds the signal frame and makes the handler the next that the program runs. If there
@@ -138,10 +132,12 @@ func (t *Thread) pushFrame(info *Siginfo, action *Action) error {
 		f.Mask = uint64(t.savedMask)
 	}
 	info.Encode(f.Info[:])
-	b := frameBuffer(int(end - frame))
-	defer frameBuffers.Put(b)
-	c.EncodeSignalFrame(*b, frame, extended, f)
-	if _, err := t.MM().CopyOut(frame, *b); err != nil {
+	b := t.frameBuffer(amd64.SignalFrameSize)
+	state := c.EncodeSignalFrame(b, extended, f)
+	if _, err := t.MM().CopyOut(extended, state); err != nil {
+		return err
+	}
+	if _, err := t.MM().CopyOut(frame, b); err != nil {
 		return err
 	}
 	if a.Flags&ssAutodisarm != 0 {
@@ -165,14 +161,13 @@ func (t *Thread) Sigreturn() {
 
 func (t *Thread) popFrame() error {
 	c := t.Ctx
-	b := frameBuffer(amd64.SignalFrameSize)
-	defer frameBuffers.Put(b)
+	b := t.frameBuffer(amd64.SignalFrameSize)
 	// The handler's RET took the restorer's address off the stack.
-	if _, err := t.MM().CopyIn(*b, c.RSP-8); err != nil {
+	if _, err := t.MM().CopyIn(b, c.RSP-8); err != nil {
 		return err
 	}
 	var f amd64.SignalFrame
-	extended, err := c.RestoreSignalFrame(*b, &f)
+	extended, err := c.RestoreSignalFrame(b, &f)
 	if err != nil {
 		return err
 	}
@@ -191,19 +186,17 @@ func (t *Thread) popExtended(addr uint64) error {
 	if addr == 0 {
 		return t.Ctx.RestoreSignalState(nil)
 	}
-	b := frameBuffer(amd64.SignalLegacySize)
-	defer func() { frameBuffers.Put(b) }()
-	if _, err := t.MM().CopyIn(*b, addr); err != nil {
+	// Most of the time all of the greatest possible state is there.
+	b := t.frameBuffer(amd64.MaxSignalState())
+	n, err := t.MM().CopyIn(b, addr)
+	if n < amd64.SignalLegacySize {
 		return err
 	}
-	if size := amd64.SignalStateSize(*b); size > amd64.SignalLegacySize {
-		frameBuffers.Put(b)
-		b = frameBuffer(size)
-		if _, err := t.MM().CopyIn(*b, addr); err != nil {
-			return err
-		}
+	size := amd64.SignalStateSize(b[:amd64.SignalLegacySize])
+	if n < size {
+		return err
 	}
-	return t.Ctx.RestoreSignalState(*b)
+	return t.Ctx.RestoreSignalState(b[:size])
 }
 
 // badJump ends the program's hope to go on at an address that is not its own: the CPU would raise #GP at

@@ -63,7 +63,7 @@ type Config struct {
 	Syscall func(t *Thread)
 	// Signaled, if not nil, hears of a signal that t takes: a handler's, or one that kills it. Exited
 	// hears of the end of t, with the status of its process if that ends as a whole.
-	Signaled func(t *Thread, info *Siginfo)
+	Signaled func(t *Thread, info Siginfo)
 	Exited   func(t *Thread, status ExitStatus)
 	// Report takes the report of a program that dies by a fatal signal; nil: the log does.
 	Report io.Writer
@@ -88,7 +88,8 @@ type Kernel struct {
 	first    *Process                // guarded by tree
 	tasks    int                     // guarded by tree: threads that have not exited
 
-	users sync.Map // uid to *user
+	users    sync.Map             // uid to *user
+	lastUser atomic.Pointer[user] // that was asked for: mostly there is one
 
 	running  sync.WaitGroup // the goroutines of threads
 	ended    chan struct{}  // closed when the first process ends
@@ -120,15 +121,25 @@ func New(config Config) *Kernel {
 
 // user counts what limits count per user id rather than per process.
 type user struct {
+	uid     uint32
 	tasks   atomic.Int64 // RLIMIT_NPROC
 	signals atomic.Int64 // RLIMIT_SIGPENDING
 }
 
 func (k *Kernel) user(uid uint32) *user {
+	if u := k.lastUser.Load(); u != nil && u.uid == uid {
+		return u
+	}
+	u := k.findUser(uid)
+	k.lastUser.Store(u)
+	return u
+}
+
+func (k *Kernel) findUser(uid uint32) *user {
 	if u, ok := k.users.Load(uid); ok {
 		return u.(*user)
 	}
-	u, _ := k.users.LoadOrStore(uid, new(user))
+	u, _ := k.users.LoadOrStore(uid, &user{uid: uid})
 	return u.(*user)
 }
 

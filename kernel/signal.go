@@ -50,9 +50,11 @@ type Actions struct {
 }
 
 func (a *Actions) get(sig Signal) Action {
+	at := &a.table[sig-1]
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.table[sig-1]
+	action := *at
+	a.mu.Unlock()
+	return action
 }
 
 func (a *Actions) set(sig Signal, to Action) (old Action) {

@@ -28,6 +28,7 @@ type Thread struct {
 	alarm  *time.Timer   // ends a Block with a deadline; made by the first one
 	entry  waiter.Entry  // of BlockOn
 	futex  futexWaiter
+	frame  []byte // see frameBuffer
 
 	creds atomic.Pointer[Credentials]
 	comm  atomic.Pointer[string]

@@ -227,10 +227,13 @@ func (tr *tracer) write() { tr.w.Write(tr.line) }
 
 // TraceSignal writes the line of a signal that is delivered to t. It costs nothing when nothing is
 // traced.
-func TraceSignal(t *kernel.Thread, info *kernel.Siginfo) {
-	if trace == nil {
-		return
+func TraceSignal(t *kernel.Thread, info kernel.Siginfo) {
+	if trace != nil {
+		traceSignal(t, &info)
 	}
+}
+
+func traceSignal(t *kernel.Thread, info *kernel.Siginfo) {
 	p := printer{t: t}
 	p.add("--- ")
 	p.signal(int64(info.Signo))

@@ -151,7 +151,7 @@ func TestStraceOfSignalsAndExits(t *testing.T) {
 			p.thread.UserInfo(kernel.Signal(unix.SIGUSR2), kernel.SIUser),
 			kernel.KernelInfo(kernel.Signal(unix.SIGSEGV)),
 		} {
-			TraceSignal(p.thread, &info)
+			TraceSignal(p.thread, info)
 		}
 		TraceExit(p.thread, kernel.Exited(3))
 		TraceExit(p.thread, kernel.Killed(kernel.Signal(unix.SIGKILL)))

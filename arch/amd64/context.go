@@ -115,8 +115,7 @@ const (
 // zero, interrupts on, extended state as after a reset.
 func NewContext() *Context {
 	c := &Context{CS: userCS, SS: userSS, RFLAGS: FlagInterrupt | flagReserved, iret: 1}
-	size := ExtendedStateSize()
-	buffer := make([]byte, size+63)
+	buffer := make([]byte, ExtendedStateSize()+sizeMagic2+63) // with room for what follows it in a signal frame
 	pad := -uintptr(unsafe.Pointer(&buffer[0])) & 63
 	c.extended = &buffer[pad]
 	c.ResetExtendedState()
@@ -203,13 +202,15 @@ func (c *Context) SetExtendedState(image []byte) error {
 		if present&^features != 0 {
 			return unix.EINVAL
 		}
-		for _, b := range image[offsetXStateBV+8 : sizeLegacy+sizeHeader] {
-			if b != 0 { // XCOMP_BV and the reserved bytes: XRSTOR's standard form wants zeros
+		for at := offsetXStateBV + 8; at < sizeLegacy+sizeHeader; at += 8 {
+			if binary.LittleEndian.Uint64(image[at:]) != 0 { // XCOMP_BV and the reserved bytes: XRSTOR's standard form wants zeros
 				return unix.EINVAL
 			}
 		}
 	}
-	c.ResetExtendedState()
+	c.spill()
+	c.reload()
+	// What the image lacks is marked so below, whatever bytes stay there.
 	own := c.image()
 	copy(own, image)
 	if present&componentX87 == 0 {
@@ -225,6 +226,7 @@ func (c *Context) SetExtendedState(image []byte) error {
 		c.mxcsr = initialMXCSR
 	}
 	if features != 0 {
+		clear(own[offsetXStateBV : sizeLegacy+sizeHeader])
 		binary.LittleEndian.PutUint64(own[offsetXStateBV:], present|componentX87|componentSSE)
 	}
 	return nil
@@ -234,7 +236,7 @@ func (c *Context) SetExtendedState(image []byte) error {
 func (c *Context) ResetExtendedState() {
 	c.spill()
 	image := c.image()
-	clear(image)
+	clear(image[:min(len(image), sizeLegacy+sizeHeader)]) // XSTATE_BV says that all else is initial
 	binary.LittleEndian.PutUint16(image, initialFCW)
 	c.mxcsr = initialMXCSR
 	binary.LittleEndian.PutUint32(image[offsetMXCSR:], initialMXCSR)

@@ -2,6 +2,7 @@ package amd64
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,26 +22,10 @@ import (
 // and above it, 64-byte aligned, the extended state: an XSAVE image in the standard format whose bytes
 // 464 to 511 describe it, and a magic word behind it.
 const (
-	frameFlags    = 8
-	frameStack    = 24
-	frameMContext = 48
-	frameSigmask  = 304
-	frameInfo     = 312
-
 	// SignalFrameSize is the size of a signal frame without its extended state, in bytes.
-	SignalFrameSize = 440
+	SignalFrameSize = int(unsafe.Sizeof(rtSigframe{}))
 	sizeSiginfo     = 128
 
-	// offsets from frameMContext
-	mcontextR8      = 0
-	mcontextFlags   = 136
-	mcontextCS      = 144
-	mcontextSS      = 150
-	mcontextError   = 152
-	mcontextTrap    = 160
-	mcontextOldmask = 168
-	mcontextCR2     = 176
-	mcontextFPState = 184
 	offsetSoftware  = 464 // struct _fpx_sw_bytes in the image
 	magic1          = 0x46505853
 	magic2          = 0x46505845
@@ -56,6 +41,31 @@ const (
 	floatExceptions = 0x3f
 )
 
+// rtSigframe is struct rt_sigframe.
+type rtSigframe struct {
+	restorer    uint64
+	flags, link uint64 // from here on struct ucontext
+	stackSP     uint64
+	stackFlags  int32
+	_           int32
+	stackSize   uint64
+
+	// struct sigcontext_64
+	r8, r9, r10, r11, r12, r13, r14, r15   uint64
+	rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp uint64
+	rip, rflags                            uint64
+	cs, gs, fs, ss                         uint16
+	errorCode, trap, oldmask, cr2, fpstate uint64
+	_                                      [8]uint64
+
+	sigmask uint64
+	info    [sizeSiginfo]byte
+}
+
+// frameAt returns the frame that b holds. Precondition: b has SignalFrameSize bytes, aligned as
+// allocated memory is.
+func frameAt(b []byte) *rtSigframe { return (*rtSigframe)(unsafe.Pointer(&b[:SignalFrameSize][0])) }
+
 // SignalFrame is what a signal frame holds besides the registers.
 type SignalFrame struct {
 	Handler, Restorer uint64
@@ -68,8 +78,8 @@ type SignalFrame struct {
 }
 
 // PlaceSignalFrame returns where a signal frame goes: on the stack that ends at altStack, or if that is 0
-// below the red zone of the program's stack. [frame, end) is to be written and extended is where in it the
-// extended state starts.
+// below the red zone of the program's stack. From frame on SignalFrameSize bytes are to be written, and the
+// extended state to [extended, end).
 func (c *Context) PlaceSignalFrame(altStack uint64) (frame, extended, end uint64) {
 	sp := c.RSP - redZone
 	if altStack != 0 {
@@ -81,61 +91,52 @@ func (c *Context) PlaceSignalFrame(altStack uint64) (frame, extended, end uint64
 	}
 	extended = (sp - size) &^ (alignExtended - 1)
 	end = extended + size
-	frame = (extended-SignalFrameSize)&^15 - 8 // as if the handler had been called
+	frame = (extended-uint64(SignalFrameSize))&^15 - 8 // as if the handler had been called
 	return frame, extended, end
 }
 
-// EncodeSignalFrame writes the frame of the registers and of f to b, which is the memory of
-// PlaceSignalFrame's [frame, end).
-func (c *Context) EncodeSignalFrame(b []byte, frame, extended uint64, f *SignalFrame) {
+// EncodeSignalFrame writes the frame of the registers and of f to b, which has SignalFrameSize bytes and
+// goes to frame. What it returns goes to extended; it is good until the next change of the context.
+func (c *Context) EncodeSignalFrame(b []byte, extended uint64, f *SignalFrame) []byte {
 	c.ReturnByIRET() // the frame shows what SYSCALL left in RCX and R11
-	le := binary.LittleEndian
-	clear(b[:SignalFrameSize])
-	le.PutUint64(b, f.Restorer)
+	features := ExtendedFeatures()
 	flags := uint64(ucSigcontextSS | ucStrictRestore)
-	if ExtendedFeatures() != 0 {
+	if features != 0 {
 		flags |= ucFPXState
 	}
-	le.PutUint64(b[frameFlags:], flags)
-	le.PutUint64(b[frameStack:], f.StackSP)
-	le.PutUint32(b[frameStack+8:], uint32(f.StackFlags))
-	le.PutUint64(b[frameStack+16:], f.StackSize)
-
-	m := b[frameMContext:]
-	for i, r := range c.signalRegisters() {
-		le.PutUint64(m[mcontextR8+8*i:], *r)
+	*frameAt(b) = rtSigframe{
+		restorer: f.Restorer, flags: flags, stackSP: f.StackSP, stackFlags: f.StackFlags, stackSize: f.StackSize,
+		r8: c.R8, r9: c.R9, r10: c.R10, r11: c.R11, r12: c.R12, r13: c.R13, r14: c.R14, r15: c.R15,
+		rdi: c.RDI, rsi: c.RSI, rbp: c.RBP, rbx: c.RBX, rdx: c.RDX, rax: c.RAX, rcx: c.RCX, rsp: c.RSP,
+		rip: c.RIP, rflags: c.RFLAGS, cs: uint16(c.CS), ss: uint16(c.SS),
+		errorCode: c.ErrorCode, trap: c.Vector, oldmask: f.Mask, cr2: c.FaultAddress, fpstate: extended,
+		sigmask: f.Mask, info: f.Info,
 	}
-	le.PutUint64(m[mcontextFlags:], c.RFLAGS)
-	le.PutUint16(m[mcontextCS:], uint16(c.CS))
-	le.PutUint16(m[mcontextSS:], uint16(c.SS))
-	le.PutUint64(m[mcontextError:], c.ErrorCode)
-	le.PutUint64(m[mcontextTrap:], c.Vector)
-	le.PutUint64(m[mcontextOldmask:], f.Mask)
-	le.PutUint64(m[mcontextCR2:], c.FaultAddress)
-	le.PutUint64(m[mcontextFPState:], extended)
-	le.PutUint64(b[frameSigmask:], f.Mask)
-	copy(b[frameInfo:], f.Info[:])
-
-	x := b[extended-frame:]
 	image := c.ExtendedState()
-	copy(x, image)
-	if features := ExtendedFeatures(); features != 0 {
-		software := x[offsetSoftware:sizeLegacy]
-		clear(software)
-		le.PutUint32(software, magic1)
-		le.PutUint32(software[4:], uint32(len(image)+sizeMagic2))
-		le.PutUint64(software[8:], features)
-		le.PutUint32(software[16:], uint32(len(image)))
-		le.PutUint32(x[len(image):], magic2)
+	c.reload() // the handler gets another
+	if features == 0 {
+		return image
 	}
+	// Neither XSAVE nor XRSTOR touches the software's bytes, and behind the image there is room.
+	image = unsafe.Slice(c.extended, len(image)+sizeMagic2)
+	le := binary.LittleEndian
+	size := len(image) - sizeMagic2
+	software := image[offsetSoftware:sizeLegacy]
+	le.PutUint32(software, magic1)
+	le.PutUint32(software[4:], uint32(len(image)))
+	le.PutUint64(software[8:], features)
+	le.PutUint32(software[16:], uint32(size))
+	clear(software[20:])
+	le.PutUint32(image[size:], magic2)
+	return image
 }
 
 // EnterSignalHandler sets the registers as a handler finds them whose frame is at frame.
 func (c *Context) EnterSignalHandler(frame uint64, f *SignalFrame) {
 	c.ReturnByIRET()
 	c.RDI = uint64(f.Signal)
-	c.RSI = frame + frameInfo
-	c.RDX = frame + frameFlags
+	c.RSI = frame + uint64(unsafe.Offsetof(rtSigframe{}.info))
+	c.RDX = frame + uint64(unsafe.Offsetof(rtSigframe{}.flags))
 	c.RAX = 0
 	c.RIP = f.Handler
 	c.RSP = frame
@@ -145,42 +146,34 @@ func (c *Context) EnterSignalHandler(frame uint64, f *SignalFrame) {
 	c.ResetExtendedState()
 }
 
-// signalRegisters are the general registers in the order of struct sigcontext_64.
-func (c *Context) signalRegisters() [17]*uint64 {
-	return [...]*uint64{&c.R8, &c.R9, &c.R10, &c.R11, &c.R12, &c.R13, &c.R14, &c.R15,
-		&c.RDI, &c.RSI, &c.RBP, &c.RBX, &c.RDX, &c.RAX, &c.RCX, &c.RSP, &c.RIP}
-}
-
 // RestoreSignalFrame takes the registers from a frame that came from the program, SignalFrameSize bytes at
 // b, and returns in f what else it holds, and where its extended state is (0: there is none). Of the
 // flags only UserFlags are taken. A code or stack segment that is not the program's is EFAULT.
 func (c *Context) RestoreSignalFrame(b []byte, f *SignalFrame) (extended uint64, err error) {
-	le := binary.LittleEndian
-	m := b[frameMContext:]
-	cs, ss := uint64(le.Uint16(m[mcontextCS:]))|3, uint64(le.Uint16(m[mcontextSS:]))|3
-	flags := le.Uint64(b[frameFlags:])
-	if flags&ucSigcontextSS == 0 || flags&ucStrictRestore == 0 {
+	r := frameAt(b)
+	cs, ss := uint64(r.cs)|3, uint64(r.ss)|3
+	if r.flags&ucSigcontextSS == 0 || r.flags&ucStrictRestore == 0 {
 		ss = userSS
 	}
 	if cs != userCS || ss != userSS {
 		return 0, unix.EFAULT
 	}
 	c.ReturnByIRET()
-	for i, r := range c.signalRegisters() {
-		*r = le.Uint64(m[mcontextR8+8*i:])
-	}
-	c.RFLAGS = c.RFLAGS&^UserFlags | le.Uint64(m[mcontextFlags:])&UserFlags
+	c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15 = r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15
+	c.RDI, c.RSI, c.RBP, c.RBX, c.RDX, c.RAX, c.RCX, c.RSP = r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp
+	c.RIP = r.rip
+	c.RFLAGS = c.RFLAGS&^UserFlags | r.rflags&UserFlags
 	c.CS, c.SS = userCS, userSS
 	c.OrigRAX = noSystemCall
-	f.Mask = le.Uint64(b[frameSigmask:])
-	f.StackSP = le.Uint64(b[frameStack:])
-	f.StackFlags = int32(le.Uint32(b[frameStack+8:]))
-	f.StackSize = le.Uint64(b[frameStack+16:])
-	return le.Uint64(m[mcontextFPState:]), nil
+	f.Mask, f.StackSP, f.StackFlags, f.StackSize = r.sigmask, r.stackSP, r.stackFlags, r.stackSize
+	return r.fpstate, nil
 }
 
-// SignalLegacySize is how many bytes of a frame's extended state tell the size of the whole.
+// SignalLegacySize is how many bytes of a frame's extended state tell the size of the whole, and
+// MaxSignalState how many the whole has at most.
 const SignalLegacySize = sizeLegacy
+
+func MaxSignalState() int { return ExtendedStateSize() + sizeMagic2 }
 
 // SignalStateSize returns how many bytes the extended state has whose first SignalLegacySize bytes are
 // legacy, the magic word behind it included: SignalLegacySize itself for an FXSAVE image.

@@ -54,7 +54,17 @@ short:
 	LEAQ	copyBytes<>(SB), AX
 	MOVQ	AX, CPU_FIXUP
 	STAC
+	CMPQ	CX, $16
+	JB	word
 words:
+	MOVUPS	0(SI), X0
+	MOVUPS	X0, 0(DI)
+	ADDQ	$16, SI
+	ADDQ	$16, DI
+	SUBQ	$16, CX
+	CMPQ	CX, $16
+	JAE	words
+word:
 	CMPQ	CX, $8
 	JB	bytes
 	MOVQ	0(SI), AX
@@ -62,8 +72,6 @@ words:
 	ADDQ	$8, SI
 	ADDQ	$8, DI
 	SUBQ	$8, CX
-	JNE	words
-	JMP	done
 bytes:
 	TESTQ	CX, CX
 	JEQ	done

@@ -39,6 +39,11 @@ func (as *AddressSpace) CopyIn(dst []byte, addr uint64) (int, error) {
 		return 0, unix.EFAULT
 	}
 	done := 0
+	if len(dst) <= pieceBytes { // the short way, which most copies go to their end
+		if done = amd64.CopyInFrom(as.table.Root(), dst, addr); done == len(dst) {
+			return done, nil
+		}
+	}
 	for done < len(dst) {
 		piece := dst[done:min(len(dst), done+pieceBytes)]
 		n := amd64.CopyInFrom(as.table.Root(), piece, addr+uint64(done))
@@ -60,6 +65,11 @@ func (as *AddressSpace) CopyOut(addr uint64, src []byte) (int, error) {
 		return 0, unix.EFAULT
 	}
 	done := 0
+	if len(src) <= pieceBytes {
+		if done = amd64.CopyOutTo(as.table.Root(), addr, src); done == len(src) {
+			return done, nil
+		}
+	}
 	for done < len(src) {
 		piece := src[done:min(len(src), done+pieceBytes)]
 		n := amd64.CopyOutTo(as.table.Root(), addr+uint64(done), piece)

@@ -139,6 +139,9 @@ func (p *Parker) Wake() {
 // Reset forgets a Wake that is left over. Precondition: nobody is in Park.
 func (p *Parker) Reset() { atomic.StoreUintptr(&p.word, 0) }
 
+// Idle reports whether no other goroutine could run now.
+func Idle() bool
+
 // park parks the goroutine and stores it in word, unless that isn't 0: then it is set to 0.
 func park(word *uintptr)
 

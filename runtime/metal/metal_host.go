@@ -249,6 +249,9 @@ func (p *Parker) Reset() {
 	}
 }
 
+// Idle reports whether no other goroutine could run now: on the host that isn't known.
+func Idle() bool { return false }
+
 // Console writes p to the kernel's emergency console (log channel, else serial port).
 func Console(p []byte) {}
 

@@ -94,11 +94,8 @@ func (i *item) NotifyEvent(waiter.EventMask) {
 // list puts i at the end of the ready list and says whether it may be of interest.
 func (e *Epoll) list(i *item) bool {
 	e.readyMu.Lock()
-	defer e.readyMu.Unlock()
-	if i.gone {
-		return false
-	}
-	if !i.listed {
+	gone := i.gone
+	if !gone && !i.listed {
 		i.listed = true
 		i.prev, i.next = e.last, nil
 		if e.last != nil {
@@ -108,7 +105,8 @@ func (e *Epoll) list(i *item) bool {
 		}
 		e.last = i
 	}
-	return true
+	e.readyMu.Unlock()
+	return !gone
 }
 
 // unlist takes i out of the ready list. Precondition: readyMu is held.
@@ -132,11 +130,11 @@ func (e *Epoll) unlist(i *item) {
 // pop takes the first item out of the ready list.
 func (e *Epoll) pop() *item {
 	e.readyMu.Lock()
-	defer e.readyMu.Unlock()
 	i := e.first
 	if i != nil {
 		e.unlist(i)
 	}
+	e.readyMu.Unlock()
 	return i
 }
 

@@ -64,3 +64,14 @@ func metalChangeStatus(gp *g, old, new uint32) {
 		casgstatus(gp, old, new)
 	}
 }
+
+// metal_Idle reports whether the scheduler has nobody to give the CPU to: no goroutine, no collector. What
+// interrupts and timers wake comes by an interrupt of user mode.
+//
+//go:linkname metal_Idle elver/runtime/metal.Idle
+//go:nosplit
+func metal_Idle() bool {
+	pp := getg().m.p.ptr()
+	return pp.runnext == 0 && pp.runqhead == pp.runqtail && sched.runq.empty() &&
+		!sched.gcwaiting.Load() && pp.runSafePointFn == 0 && gcBlackenEnabled == 0
+}
