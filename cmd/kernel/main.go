@@ -104,7 +104,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		klog.Infof("the machine has %d CPUs; one is used", n)
 	}
 	net.Register(unix.AF_UNIX, unixsocket.Family{})
-	registerFamilies()
+	network := registerFamilies()
 	if params.Strace {
 		syscall.Trace(machine.LogWriter())
 	}
@@ -127,6 +127,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
+	startNetwork(network, root.devices, params.NetdevIP, root.c, k)
 	thread, err := root.start(k, params)
 	if err != nil {
 		var refused *elf.Error
@@ -144,11 +145,15 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	ended := k.Wait()
 	within(10*time.Second, "the other processes don't end", k.Stop)
 	within(10*time.Second, "the 9p server doesn't take what was written", root.shares.Sync)
+	network.Drain(lastWords)
 	if params.Summary {
 		syscall.WriteSummary(machine.LogWriter())
 	}
 	return ended.Code(), nil
 }
+
+// lastWords is how long the machine stays on for what the program has sent.
+const lastWords = 5 * time.Second
 
 // within runs f, and goes on without it after a while: a dead server must not keep the machine up.
 func within(patience time.Duration, complaint string, f func()) {

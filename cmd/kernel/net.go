@@ -3,11 +3,27 @@
 package main
 
 import (
-	"golang.org/x/sys/unix"
+	"fmt"
+	"strings"
+	"time"
 
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"elver/boot"
+	"elver/kernel"
+	"elver/kernel/klog"
+	"elver/kernel/mm"
 	"elver/net"
 	"elver/net/inet"
+	"elver/net/virtionet"
+	"elver/platform/kvm/virtio"
+	"elver/vfs"
 )
+
+// leaseWait is how long the program's start waits for a DHCP server: those of virtual machines answer at
+// once, and a name server that is known from the start is one that every program finds.
+const leaseWait = 100 * time.Millisecond
 
 // registerFamilies has programs make sockets.
 func registerFamilies() *inet.Network {
@@ -16,4 +32,120 @@ func registerFamilies() *inet.Network {
 		net.Register(number, inet.Family{Network: network, Number: number})
 	}
 	return network
+}
+
+// startNetwork makes the machine's network cards interfaces, with the addresses of netdev.ip in their
+// order, or a DHCP server's.
+func startNetwork(network *inet.Network, devices []*virtio.Device, addresses []boot.NetdevIP, c *vfs.Context, k *kernel.Kernel) {
+	c = vfs.BootContext(vfs.NewFiles(c.Files.Namespace())) // the process's are its own to change
+	number := 0
+	var configured []chan struct{}
+	for _, v := range devices {
+		if v.Type != virtio.Net || !v.Claim() {
+			continue
+		}
+		link, err := virtionet.Open(v)
+		if err != nil {
+			klog.Warnf("a network card cannot be used: %v", err)
+			continue
+		}
+		name := fmt.Sprintf("eth%d", number)
+		nic, err := network.AddNIC(name, link)
+		if err != nil {
+			klog.Warnf("%s: %v", name, err)
+			continue
+		}
+		if number < len(addresses) {
+			configure(network, nic, name, leaseOf(addresses[number]), c, k)
+		} else {
+			done := make(chan struct{})
+			configured = append(configured, done)
+			go func() {
+				c := vfs.BootContext(c.Files)
+				lease, err := network.AskDHCP(nic, nil)
+				if err == nil {
+					configure(network, nic, name, lease, c, k)
+				} else {
+					klog.Warnf("%s has no address: %v", name, err)
+				}
+				close(done)
+				if err == nil {
+					network.KeepLease(nic, lease)
+				}
+			}()
+		}
+		number++
+	}
+	if number > 0 {
+		provide(c, "/etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+	}
+	patience := time.After(leaseWait)
+	for _, done := range configured {
+		select {
+		case <-done:
+		case <-patience:
+			return
+		}
+	}
+}
+
+// leaseOf makes a value of netdev.ip a lease for ever.
+func leaseOf(a boot.NetdevIP) *inet.Lease {
+	l := &inet.Lease{
+		Address:  tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(a.Address), PrefixLen: a.PrefixBits},
+		Hostname: a.Hostname, Domain: a.Domain,
+	}
+	if a.Gateway != (boot.IPv4{}) {
+		l.Gateway = tcpip.AddrFrom4(a.Gateway)
+	}
+	for _, server := range a.DNS {
+		l.DNS = append(l.DNS, tcpip.AddrFrom4(server))
+	}
+	return l
+}
+
+// configure gives an interface its address, and the machine what else came with it.
+func configure(network *inet.Network, nic tcpip.NICID, name string, l *inet.Lease, c *vfs.Context, k *kernel.Kernel) {
+	if err := network.Configure(nic, l); err != nil {
+		klog.Warnf("%s: the address %v cannot be used: %v", name, l.Address, err)
+		return
+	}
+	klog.Infof("%s: %v, gateway %v", name, l.Address, l.Gateway)
+	if l.Hostname != "" {
+		k.SetHostname(l.Hostname)
+		provide(c, "/etc/hostname", l.Hostname+"\n")
+	}
+	var text strings.Builder
+	if l.Domain != "" {
+		fmt.Fprintf(&text, "search %s\n", l.Domain)
+	}
+	for _, server := range l.DNS {
+		fmt.Fprintf(&text, "nameserver %v\n", server)
+	}
+	if len(l.DNS) > 0 {
+		provide(c, "/etc/resolv.conf", text.String())
+	}
+}
+
+// provide makes a file that the root lacks, if the root is in memory: the host's is left alone.
+func provide(c *vfs.Context, path, text string) {
+	if c.Access(vfs.AtCWD, path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
+		return
+	}
+	var fs vfs.StatFS
+	if err := c.Statfs("/", &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return
+	}
+	if err := c.Mkdir(vfs.AtCWD, "/etc", 0o755); err != nil && err != unix.EEXIST {
+		return
+	}
+	file, err := c.OpenFile(vfs.AtCWD, path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644)
+	if err != nil {
+		return
+	}
+	defer file.Decref()
+	b := mm.KernelBuffer([]byte(text))
+	if _, err := file.File().Write(c, &b, 0); err != nil {
+		klog.Infof("%s: %v", path, err)
+	}
 }

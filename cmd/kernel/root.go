@@ -32,7 +32,8 @@ const rootTag = "fs0"
 type root struct {
 	c       *vfs.Context
 	shares  *ninep.Shares
-	program string // the initrd's name, when that is the program; else empty
+	devices []*virtio.Device // the machine's, of all types
+	program string           // the initrd's name, when that is the program; else empty
 }
 
 // programName returns the name of the initrd if it is a program, or is taken for one: anything but an
@@ -57,7 +58,7 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 	for _, err := range append(errs, unusable...) {
 		klog.Warnf("%v", err)
 	}
-	r := &root{shares: shares, program: program}
+	r := &root{shares: shares, program: program, devices: devices}
 	memory := tmpfs.New(tmpfs.Options{})
 	archive := len(info.Modules) > 0 && program == ""
 	var file *vfs.Dentry

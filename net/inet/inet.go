@@ -10,6 +10,7 @@ package inet
 
 import (
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -89,6 +90,33 @@ func (n *Network) start() {
 		{Destination: header.IPv4LoopbackSubnet, NIC: loopbackNIC},
 		{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: loopbackNIC},
 	})
+}
+
+// Drain waits until what closed sockets have yet to send has arrived, at most that long.
+func (n *Network) Drain(atMost time.Duration) {
+	n.mu.Lock()
+	cards := n.next > loopbackNIC+1
+	n.mu.Unlock()
+	if !cards {
+		return // nobody is there to send to
+	}
+	const glance = 2 * time.Millisecond
+	for ; atMost > 0 && n.sending(); atMost -= glance {
+		time.Sleep(glance)
+	}
+}
+
+// sending says whether a closed connection has bytes that the other side has not acknowledged.
+func (n *Network) sending() bool {
+	for _, e := range n.stack.RegisteredEndpoints() {
+		if e, ok := e.(*tcp.Endpoint); ok {
+			switch tcp.EndpointState(e.State()) {
+			case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // must panics for what fails only if this package is wrong.

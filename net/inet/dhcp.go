@@ -1,0 +1,236 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/kernel/mm"
+)
+
+// DHCP: RFC 2131, with the options of RFC 2132.
+const (
+	dhcpServerPort, dhcpClientPort = 67, 68
+	dhcpMagic                      = 0x63825363
+	dhcpFixed                      = 236 // bytes before the magic number
+	dhcpSmallest                   = 300 // what a relay of old wants a message to be
+
+	optionMask, optionRouter, optionDNS   = 1, 3, 6
+	optionHost, optionDomain              = 12, 15
+	optionAddress, optionLease            = 50, 51
+	optionType, optionServer, optionWants = 53, 54, 55
+	optionEnd                             = 255
+
+	dhcpDiscover, dhcpOffer, dhcpRequest, dhcpAck, dhcpNak = 1, 2, 3, 5, 6
+)
+
+// Lease is what an interface is configured with.
+type Lease struct {
+	Address  tcpip.AddressWithPrefix
+	Gateway  tcpip.Address // empty: none
+	DNS      []tcpip.Address
+	Hostname string
+	Domain   string
+	Duration time.Duration // 0: for ever
+
+	server tcpip.Address
+}
+
+// Tries of an exchange: the time to wait for an answer doubles from the first.
+const (
+	dhcpTries     = 5
+	dhcpFirstWait = time.Second
+)
+
+var errNoAnswer = errors.New("no DHCP server answers")
+
+// dhcpClient exchanges messages for an interface without an address.
+type dhcpClient struct {
+	network  *Network
+	nic      tcpip.NICID
+	mac      tcpip.LinkAddress
+	id       uint32
+	endpoint tcpip.Endpoint
+	queue    waiter.Queue
+}
+
+// AskDHCP asks for an address for the interface; renew, if not nil, is the lease to go on with.
+func (n *Network) AskDHCP(nic tcpip.NICID, renew *Lease) (*Lease, error) {
+	c := &dhcpClient{network: n, nic: nic, mac: n.Stack().NICInfo()[nic].LinkAddress, id: rand.Uint32()}
+	endpoint, err := n.Stack().NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &c.queue)
+	if err != nil {
+		return nil, errnoOf(err)
+	}
+	defer endpoint.Close()
+	c.endpoint = endpoint
+	endpoint.SocketOptions().SetReuseAddress(true)
+	endpoint.SocketOptions().SetBroadcast(true)
+	if err := endpoint.SocketOptions().SetBindToDevice(int32(nic)); err != nil {
+		return nil, errnoOf(err)
+	}
+	if err := endpoint.Bind(tcpip.FullAddress{Port: dhcpClientPort}); err != nil {
+		return nil, errnoOf(err)
+	}
+	offer := renew
+	if offer == nil {
+		var err error
+		if offer, err = c.exchange(dhcpDiscover, nil, dhcpOffer); err != nil {
+			return nil, err
+		}
+	}
+	return c.exchange(dhcpRequest, offer, dhcpAck)
+}
+
+// exchange sends a message until the answer of that type comes.
+func (c *dhcpClient) exchange(typ byte, about *Lease, want byte) (*Lease, error) {
+	e, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	c.queue.EventRegister(&e)
+	defer c.queue.EventUnregister(&e)
+	wait := dhcpFirstWait
+	for range dhcpTries {
+		if err := c.send(typ, about); err != nil {
+			return nil, err
+		}
+		over := time.NewTimer(wait)
+		for waiting := true; waiting; {
+			if l, typ := c.receive(); l != nil && typ == want {
+				over.Stop()
+				return l, nil
+			} else if l != nil && typ == dhcpNak {
+				over.Stop()
+				return nil, unix.EADDRNOTAVAIL
+			} else if l != nil {
+				continue
+			}
+			select {
+			case <-ready:
+			case <-over.C:
+				waiting = false
+			}
+		}
+		wait *= 2
+	}
+	return nil, errNoAnswer
+}
+
+// send broadcasts a message. It goes past UDP and IP, which have no source address yet.
+func (c *dhcpClient) send(typ byte, about *Lease) error {
+	m := make([]byte, dhcpFixed, dhcpSmallest)
+	m[0], m[1], m[2] = 1, 1, header.EthernetAddressSize // a request, over Ethernet
+	binary.BigEndian.PutUint32(m[4:], c.id)
+	m[10] = 0x80 // answers are to be broadcast
+	copy(m[28:], c.mac)
+	m = binary.BigEndian.AppendUint32(m, dhcpMagic)
+	m = append(m, optionType, 1, typ)
+	if about != nil {
+		m = append(append(m, optionAddress, 4), about.Address.Address.AsSlice()...)
+		m = append(append(m, optionServer, 4), about.server.AsSlice()...)
+	}
+	m = append(m, optionWants, 6, optionMask, optionRouter, optionDNS, optionHost, optionDomain, optionLease, optionEnd)
+	m = append(m, make([]byte, max(dhcpSmallest-len(m), 0))...)
+
+	p := make([]byte, header.IPv4MinimumSize+header.UDPMinimumSize, header.IPv4MinimumSize+header.UDPMinimumSize+len(m))
+	p = append(p, m...)
+	ip := header.IPv4(p)
+	ip.Encode(&header.IPv4Fields{
+		TotalLength: uint16(len(p)), TTL: 64, Protocol: uint8(udp.ProtocolNumber),
+		SrcAddr: header.IPv4Any, DstAddr: header.IPv4Broadcast,
+	})
+	ip.SetChecksum(^ip.CalculateChecksum())
+	// A checksum of zero is none (RFC 768).
+	header.UDP(p[header.IPv4MinimumSize:]).Encode(&header.UDPFields{
+		SrcPort: dhcpClientPort, DstPort: dhcpServerPort, Length: uint16(header.UDPMinimumSize + len(m)),
+	})
+	return errnoOf(c.network.Stack().WritePacketToRemote(c.nic, header.EthernetBroadcastAddress, ipv4.ProtocolNumber, buffer.MakeWithData(p)))
+}
+
+// receive takes the next message that is an answer to us: nil if there is none now.
+func (c *dhcpClient) receive() (*Lease, byte) {
+	for {
+		p := make([]byte, 1500)
+		b := mm.KernelBuffer(p)
+		r, err := c.endpoint.Read(&sink{Buffer: &b}, tcpip.ReadOptions{})
+		if err != nil {
+			return nil, 0
+		}
+		if l, typ, ok := parseDHCP(p[:r.Count], c.id); ok {
+			return l, typ
+		}
+	}
+}
+
+// parseDHCP reads an answer: not ok for one to somebody else, or broken.
+func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
+	if len(p) < dhcpFixed+4 || p[0] != 2 || binary.BigEndian.Uint32(p[4:]) != id || binary.BigEndian.Uint32(p[dhcpFixed:]) != dhcpMagic {
+		return nil, 0, false
+	}
+	l = &Lease{Address: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte(p[16:20])), PrefixLen: 24}}
+	for p = p[dhcpFixed+4:]; len(p) > 0 && p[0] != optionEnd; {
+		if p[0] == 0 { // a pad
+			p = p[1:]
+			continue
+		}
+		if len(p) < 2 || len(p) < 2+int(p[1]) {
+			return nil, 0, false
+		}
+		option, value := p[0], p[2:2+int(p[1])]
+		p = p[2+len(value):]
+		switch {
+		case option == optionType && len(value) == 1:
+			typ = value[0]
+		case option == optionMask && len(value) == 4:
+			l.Address.PrefixLen = tcpip.MaskFromBytes(value).Prefix()
+		case option == optionRouter && len(value) >= 4:
+			l.Gateway = tcpip.AddrFrom4([4]byte(value))
+		case option == optionDNS:
+			for ; len(value) >= 4; value = value[4:] {
+				l.DNS = append(l.DNS, tcpip.AddrFrom4([4]byte(value)))
+			}
+		case option == optionHost:
+			l.Hostname = string(value)
+		case option == optionDomain:
+			l.Domain = string(value)
+		case option == optionLease && len(value) == 4:
+			if seconds := binary.BigEndian.Uint32(value); seconds != ^uint32(0) {
+				l.Duration = time.Duration(seconds) * time.Second
+			}
+		case option == optionServer && len(value) == 4:
+			l.server = tcpip.AddrFrom4([4]byte(value))
+		}
+	}
+	return l, typ, typ != 0
+}
+
+// Configure gives the interface the lease's address and routes.
+func (n *Network) Configure(nic tcpip.NICID, l *Lease) error {
+	s := n.Stack()
+	err := s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: l.Address}, stack.AddressProperties{})
+	if err != nil {
+		return errnoOf(err)
+	}
+	s.AddRoute(tcpip.Route{Destination: l.Address.Subnet(), NIC: nic})
+	if l.Gateway.Len() != 0 {
+		s.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: l.Gateway, NIC: nic})
+	}
+	return nil
+}
+
+// KeepLease renews a lease for ever, each time when half of it is over.
+func (n *Network) KeepLease(nic tcpip.NICID, l *Lease) {
+	for l.Duration > 0 {
+		time.Sleep(max(l.Duration/2, time.Minute))
+		if renewed, err := n.AskDHCP(nic, l); err == nil && renewed.Address == l.Address {
+			l = renewed
+		}
+	}
+}
