@@ -40,8 +40,31 @@ func WallOffset() int64 { return wallOffsetNS.Load() }
 // without the kernel. It is set before the first process starts.
 var OnSetRealtime func()
 
+// lateNS is by how much CLOCK_REALTIME may still be behind the host's clock: nothing, unless it was set
+// from a clock that counts whole seconds.
+var lateNS atomic.Int64
+
+// SetRealtimeAtLeast is SetRealtime when the time is up to late nanoseconds after ns.
+func SetRealtimeAtLeast(ns, late int64) {
+	SetRealtime(ns)
+	lateNS.Store(late)
+}
+
+// RealtimePassed says that the host's clock has reached ns: what the host stamps isn't to be in the
+// future, or tar and make complain. It moves CLOCK_REALTIME ahead, if that can be late by so much.
+func RealtimePassed(ns int64) {
+	room := lateNS.Load()
+	if room == 0 {
+		return
+	}
+	if late := ns - Realtime(); late > 0 && late <= room && lateNS.CompareAndSwap(room, 0) {
+		SetRealtimeAtLeast(ns, room-late)
+	}
+}
+
 // SetRealtime sets CLOCK_REALTIME and wakes who waits for an absolute time of it.
 func SetRealtime(ns int64) {
+	lateNS.Store(0)
 	wallOffsetNS.Store(ns - Monotonic())
 	if OnSetRealtime != nil {
 		OnSetRealtime()

@@ -177,6 +177,31 @@ func TestSetClockWakesSleepers(t *testing.T) {
 	})
 }
 
+// A clock that was set to the second follows what is known of the host's, and no further.
+func TestRealtimePassed(t *testing.T) {
+	defer SetRealtime(time.Now().UnixNano())
+	const second = int64(1e9)
+	near := func(what string, wanted int64) {
+		t.Helper()
+		if now := Realtime(); now < wanted || now > wanted+second/2 {
+			t.Errorf("%s: %d, want %d", what, now, wanted)
+		}
+	}
+	base := 2000 * second
+	SetRealtimeAtLeast(base, 3*second)
+	RealtimePassed(base - second)
+	near("the past", base)
+	RealtimePassed(base + 10*second)
+	near("too far", base)
+	RealtimePassed(base + 2*second)
+	near("late", base+2*second)
+	RealtimePassed(base + 4*second)
+	near("later than it can be", base+2*second)
+	SetRealtime(base)
+	RealtimePassed(base + second)
+	near("set by a program", base)
+}
+
 func TestCPULimit(t *testing.T) {
 	m := boot(t, func(u *uprog) {
 		u.do(func(t *Thread) error {

@@ -21,7 +21,12 @@ func startClock(machine *kvm.Machine, v *vdso.VDSO) {
 		}
 	}
 	if now, err := machine.WallClock(); err == nil {
-		kernel.SetRealtime(now.UnixNano())
+		late := int64(0)
+		if now.Nanosecond() == 0 {
+			// The real-time clock's seconds, and what it took a busy host to answer.
+			late = int64(1500 * time.Millisecond)
+		}
+		kernel.SetRealtimeAtLeast(now.UnixNano(), late)
 	} else {
 		klog.Warnf("the machine tells no date: the clock starts at 1970: %v", err)
 	}

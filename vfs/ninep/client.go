@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/kernel"
 	"elver/kernel/klog"
 	"elver/platform/kvm/virtio"
 )
@@ -278,6 +279,9 @@ func (c *client) getattr(fid uint32) (attributes, error) {
 	a.hasBirth = valid&getattrBirth != 0
 	if a.size > 1<<63-1 {
 		return a, unix.EIO
+	}
+	if a.ctime.Sec > 0 && a.ctime.Sec < 1<<33 {
+		kernel.RealtimePassed(a.ctime.Nano())
 	}
 	switch a.mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFCHR, unix.S_IFBLK:
