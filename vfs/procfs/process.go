@@ -22,19 +22,30 @@ func (f *FS) processes(top *dir) *dir {
 		}
 		return c.Thread.Proc.PID, c.Thread.TID, nil
 	}
-	top.put("self", f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
+	selfLink := f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
 		pid, _, err := self(c)
 		return strconv.Itoa(int(pid)), err
-	}))
-	top.put("thread-self", f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
+	})
+	threadLink := f.newLink(f.newIno(), func(c *vfs.Context) (string, error) {
 		pid, tid, err := self(c)
 		return fmt.Sprintf("%d/task/%d", pid, tid), err
-	}))
+	})
+	top.fill = func() {
+		f.addGlobal(top)
+		top.put("self", selfLink)
+		top.put("thread-self", threadLink)
+	}
 	k := f.config.Kernel
 	if k == nil {
 		return top
 	}
 	top.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
+		switch name { // without filling the directory for them
+		case "self":
+			return selfLink, nil
+		case "thread-self":
+			return threadLink, nil
+		}
 		n, ok := number(name)
 		if !ok {
 			return nil, unix.ENOENT

@@ -45,9 +45,7 @@ type FS struct {
 func New(config Config) *FS {
 	f := &FS{config: config, name: "proc", magic: unix.PROC_SUPER_MAGIC, dev: vfs.NewDev(), values: make(map[string]string)}
 	f.bootID = f.uuid()
-	top := f.static()
-	f.addGlobal(top)
-	f.root = vfs.NewRoot(f.processes(top))
+	f.root = vfs.NewRoot(f.processes(f.static()))
 	return f
 }
 
@@ -55,7 +53,7 @@ func New(config Config) *FS {
 func NewSys() *FS {
 	f := &FS{name: "sysfs", magic: unix.SYSFS_MAGIC, dev: vfs.NewDev(), values: make(map[string]string)}
 	top := f.static()
-	f.addSys(top)
+	top.fill = func() { f.addSys(top) }
 	f.root = vfs.NewRoot(top)
 	return f
 }
@@ -109,6 +107,8 @@ type dir struct {
 	list func(c *vfs.Context, after int64, add adder) error
 
 	// of a static directory
+	fill     func() // makes what follows: most programs never look
+	filling  sync.Once
 	names    []string
 	children map[string]vfs.Inode
 
@@ -155,15 +155,31 @@ func (d *dir) file(name string, make func(c *vfs.Context) string) *text {
 	return t
 }
 
-// Lookup finds a name.
+// filled makes the static entries, if that is still to do.
+func (d *dir) filled() {
+	if d.fill != nil {
+		d.filling.Do(d.fill)
+	}
+}
+
+// Lookup finds a name, first among those that come and go.
 func (d *dir) Lookup(c *vfs.Context, name string) (vfs.Inode, error) {
+	if d.find != nil {
+		if i, err := d.find(c, name); err != unix.ENOENT {
+			return i, err
+		}
+	}
+	d.filled()
 	if i, ok := d.children[name]; ok {
 		return i, nil
 	}
-	if d.find == nil {
-		return nil, unix.ENOENT
-	}
-	return d.find(c, name)
+	return nil, unix.ENOENT
+}
+
+// Stat fills a.
+func (d *dir) Stat(a *vfs.Attr) error {
+	d.filled() // its links count directories
+	return d.BaseInode.Stat(a)
 }
 
 // Open opens the directory.
@@ -181,6 +197,7 @@ func (*openDir) Read(*vfs.Context, *mm.Buffer, int64) (int, error) { return 0, u
 // ReadDir lists what is static, then the rest.
 func (o *openDir) ReadDir(c *vfs.Context, off int64, add func(string, uint64, uint32, int64) bool) error {
 	d := o.dir
+	d.filled()
 	for i := off; i < int64(len(d.names)); i++ {
 		n := d.children[d.names[i]]
 		mode, _, _ := n.Perm()
