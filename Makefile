@@ -21,6 +21,7 @@ ARGS =
 ROOTFS =
 NET =
 TESTFLAGS =
+FUZZTIME = 2m
 export APP ARGS ROOTFS
 
 all: kernel
@@ -71,7 +72,7 @@ soak: kernel
 	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
 	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot); do \
 		for t in $$($(GO) test -list '^Fuzz' $$f | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime 5m $$f || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$f || exit 1; \
 		done; \
 	done
 
