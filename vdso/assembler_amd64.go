@@ -41,16 +41,16 @@ const (
 )
 
 // assembler emits the few instructions that the vDSO consists of. Jumps are 32 bits wide and name
-// labels, which may be bound later. The code is position independent; its first byte lies at start.
+// labels, which may be bound later.
 type assembler struct {
-	start  int // offset of the code in the image
 	code   []byte
 	labels map[string]int
 	uses   map[int]string // where a 32-bit displacement awaits its label
+	image  map[int]int    // where one awaits the place of the code: to an offset in the image
 }
 
-func newAssembler(start int) *assembler {
-	return &assembler{start: start, labels: map[string]int{}, uses: map[int]string{}}
+func newAssembler() *assembler {
+	return &assembler{labels: map[string]int{}, uses: map[int]string{}, image: map[int]int{}}
 }
 
 func (a *assembler) bytes(b ...byte) { a.code = append(a.code, b...) }
@@ -66,8 +66,12 @@ func (a *assembler) align() {
 	}
 }
 
-// finish resolves the jumps.
-func (a *assembler) finish() []byte {
+// finish resolves the displacements in code whose first byte lies at offset start of the image. It may be
+// called again for another place.
+func (a *assembler) finish(start int) []byte {
+	for where, offset := range a.image {
+		binary.LittleEndian.PutUint32(a.code[where:], uint32(offset-(start+where+4)))
+	}
 	for where, name := range a.uses {
 		target, ok := a.labels[name]
 		if !ok {
@@ -121,7 +125,8 @@ func (a *assembler) reference(name string) {
 func (a *assembler) leaImage(dst register, offset int) {
 	a.rex(true, dst, 0, 0)
 	a.bytes(0x8d, byte(dst&7)<<3|5)
-	a.imm32(uint32(offset - (a.start + len(a.code) + 4)))
+	a.image[len(a.code)] = offset
+	a.imm32(0)
 }
 
 func (a *assembler) move(dst, src register)            { a.rexRegister(true, src, dst, 0x89) }

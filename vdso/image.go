@@ -115,7 +115,8 @@ func build() []byte {
 	parts[shstrtabSection].data = names.bytes
 
 	// Sizes don't depend on addresses: fill the sections to place them, and again with their places.
-	fill(parts)
+	text, bodies := assemble()
+	fill(parts, text, bodies)
 	const segments = 3
 	end := uint64(headerSize + segments*segmentSize)
 	for i := 1; i < sections; i++ {
@@ -123,7 +124,7 @@ func build() []byte {
 		parts[i].address = end
 		end += uint64(len(parts[i].data))
 	}
-	fill(parts)
+	fill(parts, text, bodies)
 	sectionTable := alignUp(end, 8)
 
 	image := make([]byte, PageSize)
@@ -158,31 +159,43 @@ func build() []byte {
 	return image
 }
 
+// body is where in the code a function lies.
+type body struct{ start, size int }
+
+// assemble returns the code of the functions.
+func assemble() (*assembler, []body) {
+	text := newAssembler()
+	bodies := make([]body, len(functions))
+	for i, f := range functions {
+		text.align()
+		start := len(text.code)
+		f.emit(text)
+		bodies[i] = body{start, len(text.code) - start}
+	}
+	return text, bodies
+}
+
 // fill makes the contents of the sections from the addresses that they have so far.
-func fill(parts []section) {
-	text := newAssembler(int(parts[textSection].address))
+func fill(parts []section, text *assembler, bodies []body) {
 	var strings stringTable
 	var symbols, versions record
 	const ownVersion, functionVersion = 1, 2
 	names := []string{""}
 	symbols.u64(0, 0, 0)
 	versions.u16(0)
-	for _, f := range functions {
-		text.align()
-		start := len(text.code)
-		f.emit(text)
+	for i, f := range functions {
 		symbol := func(name string, bind byte) {
 			names = append(names, name)
 			symbols.u32(strings.add(name))
 			symbols.u8(bind<<4|typeFunction, 0)
 			symbols.u16(textSection)
-			symbols.u64(parts[textSection].address+uint64(start), uint64(len(text.code)-start))
+			symbols.u64(parts[textSection].address+uint64(bodies[i].start), uint64(bodies[i].size))
 			versions.u16(functionVersion)
 		}
 		symbol("__vdso_"+f.name, bindGlobal)
 		symbol(f.name, bindWeak)
 	}
-	parts[textSection].data = text.finish()
+	parts[textSection].data = text.finish(int(parts[textSection].address))
 	parts[dynsymSection].data = symbols
 	parts[versymSection].data = versions
 	parts[hashSection].data = hashTable(names)

@@ -121,6 +121,19 @@ func metal_Note(vector uint64) { metalNote(uintptr(vector)) }
 //go:linkname metalStart elver/runtime/metal.start
 func metalStart() {
 	startingStackSize = 8192
+	metalGrowStack()
 	netpollGenericInit()
 	netpollAdjustWaiters(1)
 }
+
+// metalGrowStack makes the stack of the main goroutine large enough for the boot, while there is little on it
+// to move: each time that a stack grows, all its frames are looked up.
+//
+//go:noinline
+func metalGrowStack() {
+	var room [20 << 10]byte
+	metalStackRoom(&room[metalIRQ.pending&1])
+}
+
+//go:noinline
+func metalStackRoom(*byte) {}
