@@ -84,6 +84,11 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
+	for _, p := range []struct{ key, value string }{{"init", params.Init}, {"profile", params.Profile}, {"core", params.Core}} {
+		if p.value != "" {
+			return elf.StatusFailed, fmt.Errorf("elver.%s=%s: this isn't there yet: leave it out", p.key, p.value)
+		}
+	}
 	if params.Log != "" {
 		level, err := klog.Parse(params.Log)
 		if err != nil {
