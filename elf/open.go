@@ -34,7 +34,13 @@ func OpenAt(c *vfs.Context, dirfd int32, path string, flags int) (File, error) {
 	// A program needn't be readable by who may execute it.
 	reader := *c
 	reader.Creds = kernel.RootCredentials()
-	d, err := reader.OpenFile(dirfd, path, open, 0)
+	var d *vfs.Description
+	var err error
+	if path == "" && flags&unix.AT_EMPTY_PATH != 0 && dirfd != vfs.AtCWD {
+		d, err = reader.Reopen(dirfd, open&^unix.O_NOFOLLOW) // fexecve(3)
+	} else {
+		d, err = reader.OpenFile(dirfd, path, open, 0)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -104,6 +104,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 		return err
 	}
 	d := elf.Description(file)
+	filename := execPath(dirFD, name)
 	creds, secure := t.Creds().Exec(privileges(t, d))
 	space, err := mm.New(t.Proc.Limits)
 	if err != nil {
@@ -111,7 +112,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 		return err
 	}
 	image, err := elf.Load(elf.Params{
-		Space: space, File: file, Path: execPath(dirFD, name),
+		Space: space, File: file, Path: filename,
 		Open: func(path string) (elf.File, error) { return elf.Open(c, path) },
 		Args: argv, Env: env,
 		UID: creds.RUID, EUID: creds.EUID, GID: creds.RGID, EGID: creds.EGID, Secure: secure,
@@ -130,7 +131,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			CodeStart: image.CodeStart, CodeEnd: image.CodeEnd, DataStart: image.DataStart, DataEnd: image.DataEnd,
 			StackStart: image.StackStart,
 		}
-		if err = t.Exec(space, creds, name[strings.LastIndexByte(name, '/')+1:], e); err == nil {
+		if err = t.Exec(space, creds, filename[strings.LastIndexByte(filename, '/')+1:], e); err == nil {
 			t.SetPersonality(t.Personality() &^ perReadImpliesExec)
 			// Processes share an Executable across fork: the file is held until the last is gone.
 			runtime.AddCleanup(e, (*vfs.Description).Decref, d)

@@ -158,6 +158,16 @@ func (c *Context) fileAt(dirfd int32, path string, flags int) (Path, error) {
 	return c.Walk(dirfd, path, flags)
 }
 
+// Reopen opens the file of a descriptor anew, as open of /proc/self/fd/N does.
+func (c *Context) Reopen(fd int32, flags uint32) (*Description, error) {
+	d, err := c.Get(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Decref()
+	return c.openPath(d.path, flags, false)
+}
+
 // Stat is fstatat(2). flags are those of Walk.
 func (c *Context) Stat(dirfd int32, path string, flags int, a *Attr) error {
 	p, err := c.fileAt(dirfd, path, flags)

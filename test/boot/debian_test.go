@@ -114,9 +114,10 @@ with open('file', 'w+b') as f:
 libc = ctypes.CDLL('libc.so.6'); print(libc.getpid() == os.getpid())
 alarms = []; signal.signal(signal.SIGALRM, lambda s, f: alarms.append(s)); signal.setitimer(signal.ITIMER_REAL, 0.05); time.sleep(0.2); print(alarms)
 with tempfile.TemporaryDirectory() as d: open(d + '/x', 'w').close(); print(os.listdir(d))
-print(hashlib.sha256(b'x' * 1000000).hexdigest()[:16])
+print(hashlib.sha256(b'x' * 1000000).hexdigest()[:16], flush=True)
+os.execve(os.open('/bin/echo', os.O_RDONLY), ['echo', 'by a descriptor'], os.environ)
 `,
-			"True\n[0, 1, 4, 9, 16, 25]\n300\n40425\nb'BY A SOCKET\\n'\nb'5\\n'\n[0, 1, 2, 3]\nb'0123456789'\nTrue\n[14]\n['x']\n1b977e9f84f1b26b\n",
+			"True\n[0, 1, 4, 9, 16, 25]\n300\n40425\nb'BY A SOCKET\\n'\nb'5\\n'\n[0, 1, 2, 3]\nb'0123456789'\nTrue\n[14]\n['x']\n1b977e9f84f1b26b\nby a descriptor\n",
 			nil},
 		{"perl", "perl", `
 use Socket; $| = 1;
