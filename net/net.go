@@ -113,6 +113,23 @@ var families [maxFamily]Family
 // Register makes f the family AF_*. It is called before the first process starts.
 func Register(number int, f Family) { families[number] = f }
 
+var interfaces func(c *vfs.Context, request uint32, arg uint64) (uint64, error)
+
+// RegisterInterfaces makes f answer the requests of netdevice(7). It is called before the first process
+// starts.
+func RegisterInterfaces(f func(c *vfs.Context, request uint32, arg uint64) (uint64, error)) {
+	interfaces = f
+}
+
+// InterfaceIoctl answers the requests of netdevice(7), which sockets of all families take: ENOTTY for
+// others.
+func InterfaceIoctl(c *vfs.Context, request uint32, arg uint64) (uint64, error) {
+	if interfaces == nil {
+		return 0, unix.ENOTTY
+	}
+	return interfaces(c, request, arg)
+}
+
 // familyOf checks as socket(2) does: EAFNOSUPPORT, EINVAL.
 func familyOf(family, typ int) (Family, error) {
 	if family < 0 || family >= maxFamily {

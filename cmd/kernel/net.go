@@ -16,6 +16,7 @@ import (
 	"elver/kernel/mm"
 	"elver/net"
 	"elver/net/inet"
+	"elver/net/netlink"
 	"elver/net/virtionet"
 	"elver/platform/kvm/virtio"
 	"elver/vfs"
@@ -31,6 +32,8 @@ func registerFamilies() *inet.Network {
 	for _, number := range []int{unix.AF_INET, unix.AF_INET6} {
 		net.Register(number, inet.Family{Network: network, Number: number})
 	}
+	net.RegisterInterfaces(network.Ioctl)
+	net.Register(unix.AF_NETLINK, netlink.Family{Network: network})
 	return network
 }
 

@@ -30,8 +30,8 @@ import (
 	"elver/vfs"
 )
 
-// loopbackNIC is the number of the interface lo, as on Linux.
-const loopbackNIC = 1
+// LoopbackNIC is the number of the interface lo, as on Linux.
+const LoopbackNIC = 1
 
 // Buffers of TCP in bytes: net.ipv4.tcp_rmem and tcp_wmem.
 const (
@@ -72,8 +72,8 @@ func (n *Network) start() {
 	s.SetOption(tcpip.SendBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
 	s.SetOption(tcpip.ReceiveBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
 	s.SetPortRange(32768, 60999) // net.ipv4.ip_local_port_range
-	n.stack, n.next = s, loopbackNIC+1
-	must(s.CreateNICWithOptions(loopbackNIC, loopback.New(), stack.NICOptions{Name: "lo"}))
+	n.stack, n.next = s, LoopbackNIC+1
+	must(s.CreateNICWithOptions(LoopbackNIC, loopback.New(), stack.NICOptions{Name: "lo"}))
 	for _, a := range []struct {
 		protocol tcpip.NetworkProtocolNumber
 		address  tcpip.Address
@@ -82,20 +82,20 @@ func (n *Network) start() {
 		{ipv4.ProtocolNumber, tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), 8},
 		{ipv6.ProtocolNumber, header.IPv6Loopback, 128},
 	} {
-		must(s.AddProtocolAddress(loopbackNIC, tcpip.ProtocolAddress{
+		must(s.AddProtocolAddress(LoopbackNIC, tcpip.ProtocolAddress{
 			Protocol: a.protocol, AddressWithPrefix: tcpip.AddressWithPrefix{Address: a.address, PrefixLen: a.prefix},
 		}, stack.AddressProperties{}))
 	}
 	s.SetRouteTable([]tcpip.Route{
-		{Destination: header.IPv4LoopbackSubnet, NIC: loopbackNIC},
-		{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: loopbackNIC},
+		{Destination: header.IPv4LoopbackSubnet, NIC: LoopbackNIC},
+		{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: LoopbackNIC},
 	})
 }
 
 // Drain waits until what closed sockets have yet to send has arrived, at most that long.
 func (n *Network) Drain(atMost time.Duration) {
 	n.mu.Lock()
-	cards := n.next > loopbackNIC+1
+	cards := n.next > LoopbackNIC+1
 	n.mu.Unlock()
 	if !cards {
 		return // nobody is there to send to

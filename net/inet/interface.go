@@ -54,8 +54,8 @@ func (i *Interface) Flags() uint32 {
 	return unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_BROADCAST | unix.IFF_MULTICAST
 }
 
-// hardware returns the ARPHRD_* of the interface.
-func (i *Interface) hardware() uint16 {
+// Hardware returns the ARPHRD_* of the interface.
+func (i *Interface) Hardware() uint16 {
 	if i.Loopback {
 		return unix.ARPHRD_LOOPBACK
 	}
@@ -72,8 +72,8 @@ func (i *Interface) address4() (tcpip.AddressWithPrefix, bool) {
 	return tcpip.AddressWithPrefix{}, false
 }
 
-// broadcast returns the broadcast address of an IPv4 subnet.
-func broadcast(a tcpip.AddressWithPrefix) [4]byte {
+// Broadcast returns the broadcast address of an IPv4 subnet.
+func Broadcast(a tcpip.AddressWithPrefix) [4]byte {
 	b, subnet := a.Address.As4(), a.Subnet()
 	mask := subnet.Mask()
 	for i, m := range mask.AsSlice() {
@@ -97,8 +97,8 @@ const (
 	nameSize      = unix.IFNAMSIZ
 )
 
-// ioctl answers the requests of netdevice(7) that only ask: ENOTTY, ENODEV, EADDRNOTAVAIL.
-func (n *Network) ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, error) {
+// Ioctl answers the requests of netdevice(7) that only ask: ENOTTY, ENODEV, EADDRNOTAVAIL.
+func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, error) {
 	as := c.Thread.MM()
 	if number == unix.SIOCGIFCONF {
 		return 0, n.configuration(c, arg)
@@ -156,13 +156,13 @@ func (n *Network) ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, erro
 		if i.Loopback {
 			ipv4Value([4]byte{})
 		} else {
-			ipv4Value(broadcast(a))
+			ipv4Value(Broadcast(a))
 		}
 	case unix.SIOCGIFMTU:
 		put32(value, i.MTU)
 	case unix.SIOCGIFHWADDR:
 		clear(value)
-		binary.LittleEndian.PutUint16(value, i.hardware())
+		binary.LittleEndian.PutUint16(value, i.Hardware())
 		copy(value[2:8], i.MAC)
 	case unix.SIOCGIFTXQLEN:
 		put32(value, 1000)

@@ -439,7 +439,7 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 		}
 		option = tcpip.SendQueueSizeOption
 	default:
-		return s.network.ioctl(c, request, arg)
+		return s.network.Ioctl(c, request, arg)
 	}
 	n, err := s.endpoint.GetSockOptInt(option)
 	if err != nil {

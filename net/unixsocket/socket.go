@@ -350,7 +350,7 @@ func (s *Socket) Shutdown(how int) error {
 	return nil
 }
 
-// Ioctl answers FIONREAD and SIOCOUTQ.
+// Ioctl answers FIONREAD and SIOCOUTQ, and the requests about interfaces.
 func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error) {
 	n := 0
 	switch request {
@@ -372,7 +372,7 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 		}
 		n = int(s.charged.Load())
 	default:
-		return 0, unix.ENOTTY
+		return net.InterfaceIoctl(c, request, arg)
 	}
 	return 0, c.Thread.MM().WriteUint32(arg, uint32(n))
 }

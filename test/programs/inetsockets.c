@@ -1,6 +1,7 @@
 // AF_INET and AF_INET6 sockets over the loopback interface.
 #include "check.h"
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -521,6 +522,24 @@ static void test_interfaces(void)
 	close(s);
 }
 
+static void test_addresses(void)
+{
+	struct ifaddrs *list;
+	int four = 0;
+
+	CHECK_EQ(if_nametoindex("lo"), 1);
+	CHECK_EQ(getifaddrs(&list), 0);
+	for (struct ifaddrs *i = list; i; i = i->ifa_next)
+		if (strcmp(i->ifa_name, "lo") == 0 && i->ifa_addr && i->ifa_addr->sa_family == AF_INET) {
+			CHECK_EQ(((struct sockaddr_in *)i->ifa_addr)->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+			CHECK_EQ(((struct sockaddr_in *)i->ifa_netmask)->sin_addr.s_addr, htonl(0xff000000));
+			CHECK(i->ifa_flags & IFF_LOOPBACK);
+			four++;
+		}
+	CHECK_EQ(four, 1);
+	freeifaddrs(list);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -529,6 +548,7 @@ int main(int argc, char **argv)
 		{"options", test_options}, {"addresses-in-use", test_addresses_in_use},
 		{"datagrams", test_datagrams}, {"ipv6", test_ipv6}, {"server", test_server},
 		{"forked-server", test_forked_server}, {"interfaces", test_interfaces},
+		{"addresses", test_addresses},
 	};
 
 	return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
