@@ -1,5 +1,5 @@
-// A server of static bytes: httpd PORT REQUESTS. It answers GET /N with N bytes that repeat the alphabet,
-// one connection after the other, and ends after so many requests.
+// A server of static bytes: httpd PORT. It answers GET /N with N bytes that repeat the alphabet, one
+// connection after the other, and ends after GET /quit.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ static int put(int s, const char *p, size_t n)
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 80)};
-	int l = socket(AF_INET, SOCK_STREAM, 0), one = 1, left = argc > 2 ? atoi(argv[2]) : 1;
+	int l = socket(AF_INET, SOCK_STREAM, 0), one = 1, quit = 0;
 	static char b[26 * 2520];
 
 	for (size_t i = 0; i < sizeof b; i++)
@@ -34,7 +34,7 @@ int main(int argc, char **argv)
 	}
 	puts("serving");
 	fflush(stdout);
-	while (left > 0) {
+	while (!quit) {
 		char request[4096];
 		size_t n = 0;
 		ssize_t k;
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 					size -= part;
 				}
 			}
-			left--;
+			quit = strncmp(request, "GET /quit", 9) == 0;
 		}
 		close(s);
 	}
