@@ -54,7 +54,7 @@ func metalPITRead() uint64 {
 	return uint64(metalIn8(0x42))<<8 | uint64(lo)
 }
 
-// metalReading is the PIT's count at a known time: the counter of TSC stood at tsc, give or take slack.
+// metalReading is a timer's count at a known time: the TSC stood at tsc, give or take slack.
 type metalReading struct {
 	count, tsc, slack uint64
 }
@@ -63,6 +63,21 @@ type metalReading struct {
 func metalPITReading() metalReading {
 	before := metalRDTSC()
 	count := metalPITRead()
+	after := metalRDTSC()
+	return metalReading{count, before + (after-before)/2, (after - before) / 2}
+}
+
+// metalAPICReading is metalPITReading for the APIC's timer, which start sets running.
+//
+//go:nosplit
+func metalAPICReading(start bool) metalReading {
+	count := uint64(0xffffffff)
+	before := metalRDTSC()
+	if start {
+		metalAPICWrite(metalAPICInitial, 0xffffffff)
+	} else {
+		count = uint64(metalAPICRead(metalAPICCurrent))
+	}
 	after := metalRDTSC()
 	return metalReading{count, before + (after-before)/2, (after - before) / 2}
 }
@@ -96,16 +111,20 @@ func metalInitClock() {
 	}
 	start = metalRDTSC()
 	for attempt := 0; attempt < 20 && c.frequency == 0; attempt++ {
+		apic := metalAPICReading(true)
 		c.pit = metalPITReading()
-		metalAPICWrite(metalAPICInitial, 0xffffffff)
 		now := c.pit
 		for (c.pit.count-now.count)&0xffff < metalFirstTicks && now.tsc-c.pit.tsc < 1<<28 {
 			now = metalPITReading()
 		}
-		elapsed := 0xffffffff - uint64(metalAPICRead(metalAPICCurrent))
+		end := metalAPICReading(false)
+		elapsed := end.tsc - apic.tsc
+		if apic.slack+end.slack > elapsed/8 {
+			continue
+		}
 		c.frequency = metalMeasure(c.pit, now)
 		if c.frequency != 0 && c.timerScale != 0 {
-			c.timerScale = elapsed << 32 / ((now.tsc - c.pit.tsc) * 1e9 / c.frequency)
+			c.timerScale = (apic.count - end.count) << 32 / (elapsed * 1e9 / c.frequency)
 		}
 	}
 	metalAPICWrite(metalAPICInitial, 0)
@@ -228,6 +247,10 @@ func metalArm(deadline int64) {
 	if c.timerScale == 0 {
 		metalWriteMSR(metalMSRTSCDeadline, metalRDTSC()+min(delay, 1e9)*c.frequency/1e9)
 		return
+	}
+	// The timer's rate is known to a few per cent: of a long delay all but the end comes first.
+	if delay > 200e3 {
+		delay -= delay / 8
 	}
 	metalAPICWrite(metalAPICInitial, uint32(min(max(metalScale(min(delay, 1e9), c.timerScale), 1), 0xffffffff)))
 }
