@@ -114,24 +114,26 @@ const (
 // NewContext returns the state of a program's first thread before its first instruction: registers
 // zero, interrupts on, extended state as after a reset.
 func NewContext() *Context {
-	c := &Context{CS: userCS, SS: userSS, RFLAGS: FlagInterrupt | flagReserved, iret: 1}
-	buffer := make([]byte, ExtendedStateSize()+sizeMagic2+63) // with room for what follows it in a signal frame
-	pad := -uintptr(unsafe.Pointer(&buffer[0])) & 63
-	c.extended = &buffer[pad]
+	c := &Context{CS: userCS, SS: userSS, RFLAGS: FlagInterrupt | flagReserved, iret: 1, extended: newImage()}
 	c.ResetExtendedState()
 	return c
 }
 
+// newImage returns memory for an XSAVE image, zero.
+func newImage() *byte {
+	buffer := make([]byte, ExtendedStateSize()+sizeMagic2+63) // with room for what follows it in a signal frame
+	pad := -uintptr(unsafe.Pointer(&buffer[0])) & 63
+	return &buffer[pad]
+}
+
 // Clone returns a copy of c for a new thread or process.
 func (c *Context) Clone() *Context {
-	d := NewContext()
 	c.spill()
+	d := *c
+	d.extended = newImage()
 	copy(d.image(), c.image())
-	extended := d.extended
-	*d = *c
-	d.extended = extended
 	d.iret = 1
-	return d
+	return &d
 }
 
 // ReturnByIRET makes the next Enter restore every register, RCX and R11 included, which SYSRET

@@ -331,20 +331,21 @@ func (as *AddressSpace) zap(start, end uint64, keepAnon bool) {
 		}
 		va = max(va, base)
 		stop := min(end, base+amd64.LeafSpan)
-		for ; va < stop; va += PageSize {
-			entry := &table[amd64.Index(va)]
-			old := *entry
+		entries := table[amd64.Index(va):]
+		for i := range entries[:(stop-va)/PageSize] {
+			old := entries[i]
 			if old == 0 || keepAnon && old&entryAnon != 0 {
 				continue
 			}
-			*entry = 0
+			va := va + uint64(i)*PageSize
+			entries[i] = 0
 			as.table.Changed(va)
 			as.uncount(old)
 			if pa := old.Frame(); pa != zeroFrame {
 				as.table.Drop(pa)
 			}
 		}
-		if va < end {
+		if va = stop; va < end {
 			metal.CondResched()
 		}
 	}

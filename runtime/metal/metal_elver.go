@@ -32,6 +32,7 @@ func Refs(pa uint64) uint32
 // whole had.
 func SplitHuge(pa uint64)
 
+//go:noescape
 func frameStats(counts *[3 + Owners]uint64)
 
 // Frames returns the counts of frames.
