@@ -52,6 +52,9 @@ var selfChecking = []struct {
 	{"files", "procfiles", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "sysvshm", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},
+	{"go", "goruntime", []kind{goProgram}, 256, nil, 2 * time.Minute},
+	{"go", "gosignals", []kind{goProgram}, 128, []string{"-icount", "shift=3"}, 2 * time.Minute},
+	{"go", "goload", []kind{goProgram}, 512, nil, 4 * time.Minute},
 	{"go", "gostress", []kind{goProgram}, 512, nil, 4 * time.Minute},
 	{"rust", "rustthreads", []kind{rust}, 256, nil, 2 * time.Minute},
 }

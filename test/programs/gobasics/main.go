@@ -14,39 +14,25 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"elver/test/programs/check"
 )
 
-var tests = []struct {
-	name string
-	run  func() error
-}{
-	{"goroutines", goroutines},
-	{"channels", channels},
-	{"ticker", ticker},
-	{"busy-loop-beside-a-ticker", busyLoop},
-	{"signals", signals},
-	{"collector", collector},
-	{"nil-dereference", nilDereference},
-	{"mutexes", mutexes},
-	{"blocking-calls", blockingCalls},
-	{"stack-growth", stackGrowth},
-	{"files", files},
-	{"time", clock},
-}
-
 func main() {
-	failed := 0
-	for _, t := range tests {
-		if err := t.run(); err != nil {
-			fmt.Printf("FAIL %s: %v\n", t.name, err)
-			failed++
-			continue
-		}
-		fmt.Printf("ok %s\n", t.name)
-	}
-	if failed > 0 {
-		os.Exit(1)
-	}
+	check.Main(
+		check.Test{Name: "goroutines", Run: goroutines},
+		check.Test{Name: "channels", Run: channels},
+		check.Test{Name: "ticker", Run: ticker},
+		check.Test{Name: "busy-loop-beside-a-ticker", Run: busyLoop},
+		check.Test{Name: "signals", Run: signals},
+		check.Test{Name: "collector", Run: collector},
+		check.Test{Name: "nil-dereference", Run: nilDereference},
+		check.Test{Name: "mutexes", Run: mutexes},
+		check.Test{Name: "blocking-calls", Run: blockingCalls},
+		check.Test{Name: "stack-growth", Run: stackGrowth},
+		check.Test{Name: "files", Run: files},
+		check.Test{Name: "time", Run: clock},
+	)
 }
 
 func goroutines() error {
