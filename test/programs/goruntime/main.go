@@ -163,7 +163,7 @@ func caught(f func()) (err error) {
 
 var (
 	Result int // keeps what is computed
-	zero int
+	zero   int
 )
 
 func wants(err error, sentence string) error {
