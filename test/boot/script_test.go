@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -263,6 +264,39 @@ func TestNothingLeft(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestGroupSignalled: timeout(1) and a closing terminal signal QEMU together with
+// the script, which may see QEMU dead already. Nothing stays behind that holds the
+// output open.
+func TestGroupSignalled(t *testing.T) {
+	t.Parallel()
+	cmd, in, out := started(t, script, "-W", "-k", kernelImage, "-i", build(t, staticPIE, "echo"))
+	io.WriteString(in, "up\n")
+	if got, err := out.ReadString('\n'); got != "up\n" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	pid := cmd.Process.Pid
+	cmd.Process.Signal(syscall.SIGSTOP)
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		name, _ := os.ReadFile("/proc/" + child + "/comm")
+		if n, _ := strconv.Atoi(child); strings.HasPrefix(string(name), "qemu-system") {
+			syscall.Kill(n, syscall.SIGTERM)
+		}
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	time.Sleep(time.Second) // QEMU ends
+	cmd.Process.Signal(syscall.SIGCONT)
+	start := time.Now()
+	io.Copy(io.Discard, out)
+	cmd.Wait()
+	if took := time.Since(start); took > 8*time.Second {
+		t.Errorf("the output was held open for %v", took)
 	}
 }
 
