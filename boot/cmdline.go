@@ -34,13 +34,15 @@ type Params struct {
 	NetdevIP   []NetdevIP         // netdev.ip, one for each device
 	VirtioMMIO []VirtioMMIODevice // virtio_mmio.device
 
-	Strace  bool    // elver.strace
-	Summary bool    // elver.summary
-	Log     string  // elver.log: debug, info, warning (the default) or error
-	Console Console // elver.console
-	Init    string  // elver.init
-	Profile string  // elver.profile
-	Core    string  // elver.core
+	Strace     bool    // elver.strace
+	StraceSet  string  // elver.strace: which calls; empty: all
+	Timestamps bool    // elver.timestamps
+	Summary    bool    // elver.summary
+	Log        string  // elver.log: debug, info, warning (the default) or error
+	Console    Console // elver.console
+	Init       string  // elver.init
+	Profile    string  // elver.profile
+	Core       string  // elver.core
 
 	// Ignored are the words that have no meaning here and were passed over: Linux's, those of
 	// Unikraft's other libraries, and the kernel's name where Unikraft wants it.
@@ -112,8 +114,9 @@ var families = map[string]map[string]setter{
 	},
 	"virtio_mmio": {"device": list((*Params).addVirtioMMIO)},
 	"elver": {
-		"strace":  boolean(func(p *Params) *bool { return &p.Strace }),
-		"summary": boolean(func(p *Params) *bool { return &p.Summary }),
+		"strace":     {isBool: true, set: (*Params).setStrace},
+		"timestamps": boolean(func(p *Params) *bool { return &p.Timestamps }),
+		"summary":    boolean(func(p *Params) *bool { return &p.Summary }),
 		"log": oneOf([]string{"debug", "info", "warning", "error"},
 			func(p *Params, v string) { p.Log = v }),
 		"console": oneOf([]string{string(ConsoleTTY), string(ConsolePipe)},
@@ -145,6 +148,15 @@ func oneOf(choices []string, set func(*Params, string)) setter {
 		set(p, v)
 		return nil
 	}}
+}
+
+// setStrace takes a truth value or a list of system calls.
+func (p *Params) setStrace(v string) error {
+	p.StraceSet = ""
+	if err := boolean(func(p *Params) *bool { return &p.Strace }).set(p, v); err != nil {
+		p.Strace, p.StraceSet = true, v
+	}
+	return nil
 }
 
 // boolean takes what Unikraft takes: true, on, yes or a number that isn't zero, and their opposites.

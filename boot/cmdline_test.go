@@ -169,7 +169,7 @@ func TestCommandLineErrors(t *testing.T) {
 		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, init, log, profile, strace, summary",
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
-		`elver.strace=perhaps`:       "neither true",
+		`elver.summary=perhaps`:      "neither true",
 		`elver.strace=[ 1 ]`:         "takes one value",
 		`elver.log=loud`:             "not one of debug, info, warning, error",
 		`elver.console=`:             "not one of tty, pipe",

@@ -1,6 +1,7 @@
 package syscall
 
 import (
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"elver/arch/amd64"
 	"elver/kernel"
+	"elver/runtime/metal"
 )
 
 // observed says that calls are traced or counted, which costs the others one predictable branch. It
@@ -24,6 +26,8 @@ var observed bool
 type tracer struct {
 	mu      sync.Mutex
 	w       io.Writer
+	calls   *Selection         // nil: all
+	stamps  bool               // lines begin with the time
 	current *tracedCall        // guarded by mu: begun, not yet written
 	threads map[int32]struct{} // guarded by mu: threads that were seen and have not ended
 	line    []byte             // guarded by mu: scratch
@@ -35,10 +39,11 @@ var trace *tracer
 // slowCall is how long a call may take before its line is written as unfinished.
 const slowCall = 250 * time.Millisecond
 
-// Trace writes every system call of the program to w in the notation of strace(1): elver.strace=1.
-// Precondition: no program runs yet.
-func Trace(w io.Writer) {
-	trace = &tracer{w: w, threads: make(map[int32]struct{})}
+// Trace writes the system calls of the program that are in calls, or all if it is nil, to w in the
+// notation of strace(1): elver.strace. With stamps, lines begin with the seconds since the machine
+// started: elver.timestamps. Precondition: no program runs yet.
+func Trace(w io.Writer, calls *Selection, stamps bool) {
+	trace = &tracer{w: w, calls: calls, stamps: stamps, threads: make(map[int32]struct{})}
 	trace.late = time.AfterFunc(time.Hour, trace.flushLate)
 	trace.late.Stop()
 	observed = true
@@ -56,8 +61,10 @@ type tracedCall struct {
 
 // observe serves a call as Dispatch does, traced and counted.
 func observe(t *kernel.Thread, number uint32) {
-	count(number)
-	if trace == nil {
+	if counting {
+		defer tally(t, number, metal.TSC())
+	}
+	if trace == nil || !trace.calls.has(number) {
 		serve(t, number)
 		return
 	}
@@ -179,7 +186,11 @@ func (tr *tracer) finish(c *tracedCall, result []byte) {
 	} else {
 		tr.line = append(tr.line, c.text...)
 	}
-	for len(tr.line) < resultColumn-1 {
+	column := resultColumn
+	if tr.stamps {
+		column += len("123456.123456 ")
+	}
+	for len(tr.line) < column-1 {
 		tr.line = append(tr.line, ' ')
 	}
 	tr.line = append(tr.line, ' ')
@@ -211,6 +222,9 @@ func (tr *tracer) flushLate() {
 // prefix begins a line of thread tid. Precondition: mu is held.
 func (tr *tracer) prefix(tid int32) {
 	tr.line = tr.line[:0]
+	if tr.stamps {
+		tr.line = fmt.Appendf(tr.line, "%12.6f ", float64(metal.Nanotime())/1e9)
+	}
 	if len(tr.threads) < 2 {
 		return
 	}

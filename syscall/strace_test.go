@@ -17,7 +17,7 @@ func traced(t *testing.T, f func(p *program)) []string {
 	t.Helper()
 	p := start(t)
 	var w bytes.Buffer
-	Trace(&w)
+	Trace(&w, nil, false)
 	defer func() { trace, observed = nil, false }()
 	f(p)
 	return strings.Split(strings.TrimSuffix(w.String(), "\n"), "\n")
@@ -204,11 +204,58 @@ func TestSummary(t *testing.T) {
 	p.call(unix.SYS_IO_URING_SETUP)
 	p.call(unix.SYS_MEMBARRIER)
 	p.call(9999)
+	p.call(unix.SYS_OPENAT, minus(100), p.text("/no\nsuch"), unix.O_RDONLY)
+	p.call(unix.SYS_ACCESS, p.text("/no\nsuch"), 0)
 	var w bytes.Buffer
 	WriteSummary(&w)
-	for _, want := range []string{"         3  getpid\n", "         5  total\n", "not implemented (ENOSYS): io_uring_setup\n", "served in part: membarrier: ", "does not have: 1 call"} {
-		if !strings.Contains(w.String(), want) {
+	for _, want := range []string{
+		`(?m)^         3            +\d+\.\d{6} +\d+\.\d\d  getpid$`, `(?m)^         1          1 .*  openat$`, `(?m)^         7          3 .*  total`,
+		`(?m)^not implemented \(ENOSYS\): io_uring_setup$`, `served in part: membarrier: `, `does not have: 1 call`,
+		`(?m)^not found: "/no\\nsuch", 2 times$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(w.String()) {
 			t.Errorf("the summary lacks %q:\n%s", want, w.String())
+		}
+	}
+}
+
+func TestSelection(t *testing.T) {
+	for list, wants := range map[string]map[int]bool{
+		"file":               {unix.SYS_OPENAT: true, unix.SYS_EXECVE: true, unix.SYS_READ: false, limit: false},
+		"%desc,!close":       {unix.SYS_READ: true, unix.SYS_CLOSE: false, unix.SYS_MMAP: true, unix.SYS_BRK: false},
+		"!futex":             {unix.SYS_FUTEX: false, unix.SYS_READ: true, limit: true},
+		"!futex, !%memory":   {unix.SYS_FUTEX: false, unix.SYS_BRK: false, unix.SYS_READ: true},
+		"read,write":         {unix.SYS_READ: true, unix.SYS_WRITE: true, unix.SYS_CLOSE: false},
+		"network,%process":   {unix.SYS_SENDTO: true, unix.SYS_WAIT4: true, unix.SYS_READ: false},
+		"all":                {unix.SYS_READ: true, limit: true},
+		"stat":               {unix.SYS_STAT: true, unix.SYS_LSTAT: false},
+		"clock,creds,signal": {unix.SYS_CLOCK_GETTIME: true, unix.SYS_SETUID: true, unix.SYS_KILL: true},
+	} {
+		s, err := ParseSelection(list)
+		if err != nil {
+			t.Errorf("%s: %v", list, err)
+			continue
+		}
+		for number, want := range wants {
+			if s.has(uint32(number)) != want {
+				t.Errorf("%s: %s: %v", list, Name(uint32(number)), !want)
+			}
+		}
+	}
+	for _, bad := range []string{"", "file,", "!", "nosuch", "%read", "read;write"} {
+		if _, err := ParseSelection(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	known := make(map[string]bool)
+	for _, r := range rows {
+		known[r.name] = true
+	}
+	for class, names := range classes {
+		for _, name := range strings.Fields(names) {
+			if !known[name] {
+				t.Errorf("%s: there is no system call %s", class, name)
+			}
 		}
 	}
 }

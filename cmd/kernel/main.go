@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -111,7 +112,13 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	net.Register(unix.AF_UNIX, unixsocket.Family{})
 	network := registerFamilies()
 	if params.Strace {
-		syscall.Trace(machine.LogWriter())
+		var calls *syscall.Selection
+		if params.StraceSet != "" {
+			if calls, err = syscall.ParseSelection(params.StraceSet); err != nil {
+				return elf.StatusFailed, err
+			}
+		}
+		syscall.Trace(machine.LogWriter(), calls, params.Timestamps)
 	}
 	if params.Summary {
 		syscall.Count()
@@ -146,6 +153,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		klog.Infof("power button: %v", err)
 	}
 	klog.Infof("entry tsc=%d frequency=%d; the program starts %d ticks later", entryTSC, metal.TSCFrequency(), metal.TSC()-entryTSC)
+	firstInstruction := metal.TSC() - entryTSC
 	thread.Start()
 	ended := k.Wait()
 	within(10*time.Second, "the other processes don't end", k.Stop)
@@ -153,8 +161,18 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	network.Drain(lastWords)
 	if params.Summary {
 		syscall.WriteSummary(machine.LogWriter())
+		writeMachineSummary(machine.LogWriter(), firstInstruction)
 	}
 	return ended.Code(), nil
+}
+
+// writeMachineSummary writes what the run took of the machine. firstInstruction is how many ticks of
+// the TSC the kernel took until the program's first instruction.
+func writeMachineSummary(w io.Writer, firstInstruction uint64) {
+	size := metal.MachineSize()
+	fmt.Fprintf(w, "peak memory: %.1f MB of %d MB, the kernel's own included\ntime to the first instruction: %.3f ms\n",
+		float64(size-metal.Frames().Least*metal.FrameSize)/(1<<20), size>>20,
+		float64(firstInstruction)*1e3/float64(metal.TSCFrequency()))
 }
 
 // lastWords is how long the machine stays on for what the program has sent.

@@ -36,6 +36,7 @@ const Owners = int(owners)
 type Stats struct {
 	Total   uint64         // all frames that were ever free, in frames
 	Free    uint64         // of these, free now
+	Least   uint64         // the fewest that were ever free
 	Reserve uint64         // the program and the page cache get no frame when no more than this are free
 	ByOwner [Owners]uint64 // handed out, by owner; ByOwner[OwnerFree] == Free
 }

@@ -33,14 +33,14 @@ func Refs(pa uint64) uint32
 func SplitHuge(pa uint64)
 
 //go:noescape
-func frameStats(counts *[3 + Owners]uint64)
+func frameStats(counts *[4 + Owners]uint64)
 
 // Frames returns the counts of frames.
 func Frames() Stats {
-	var counts [3 + Owners]uint64
+	var counts [4 + Owners]uint64
 	frameStats(&counts)
-	s := Stats{Total: counts[0], Free: counts[1], Reserve: counts[2]}
-	copy(s.ByOwner[:], counts[3:])
+	s := Stats{Total: counts[0], Free: counts[1], Reserve: counts[2], Least: counts[3]}
+	copy(s.ByOwner[:], counts[4:])
 	s.ByOwner[OwnerFree] = s.Free
 	return s
 }

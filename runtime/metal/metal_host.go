@@ -29,6 +29,7 @@ var arena struct {
 	next   int // where the search for a free frame starts
 	limit  uint64
 	used   uint64
+	peak   uint64 // guarded by mu: the most that were used
 	counts [Owners]uint64
 }
 
@@ -114,6 +115,7 @@ func take(i int, o Owner) {
 	arena.refs[i] = 1
 	arena.owner[i] = o
 	arena.used++
+	arena.peak = max(arena.peak, arena.used)
 	arena.counts[o]++
 }
 
@@ -194,7 +196,7 @@ func Zero(pa uint64, size int) { clear(View(pa, size)) }
 func Frames() Stats {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
-	s := Stats{Total: arena.limit, Free: arena.limit - arena.used, Reserve: reserve, ByOwner: arena.counts}
+	s := Stats{Total: arena.limit, Free: arena.limit - arena.used, Least: max(arena.limit, arena.peak) - arena.peak, Reserve: reserve, ByOwner: arena.counts}
 	s.ByOwner[OwnerFree] = s.Free
 	return s
 }

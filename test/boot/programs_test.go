@@ -262,6 +262,30 @@ func TestStrace(t *testing.T) {
 	}
 }
 
+func TestStraceSelection(t *testing.T) {
+	t.Parallel()
+	r := vm{program: build(t, staticPIE, "helloworld"), args: "elver.strace=desc,!%memory elver.timestamps=1"}.run(t)
+	if r.stdout != hello || !regexp.MustCompile(`(?m)^ +\d+\.\d{6} write\(1, "Hello world!\\n", 13\) += 13$`).MatchString(r.stderr) || strings.Contains(r.stderr, "brk(") {
+		t.Errorf("wanted write with its time and no brk\n%v", r)
+	}
+	r = vm{program: build(t, staticPIE, "helloworld"), args: "elver.strace=file,nosuchcall"}.run(t)
+	if r.status != 125 || !strings.Contains(r.stderr, `"nosuchcall" is neither a system call nor a set`) {
+		t.Errorf("wanted a refusal\n%v", r)
+	}
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	r := vm{program: busybox(t), args: "elver.summary=1 -- busybox cat /no/such/file"}.run(t)
+	for _, want := range []string{
+		`(?m)^ +1 +\d+\.\d{6} +\d+\.\d\d  exit_group$`, `not found: "/no/such/file"`, `peak memory: \d+\.\d MB of 256 MB`, `time to the first instruction: \d+\.\d{3} ms`,
+	} {
+		if !regexp.MustCompile(want).MatchString(r.stderr) {
+			t.Errorf("the summary lacks %s\n%s", want, clip(r.stderr))
+		}
+	}
+}
+
 // TestStraceWithoutLogChannel: then it goes to the only channel there is.
 func TestStraceWithoutLogChannel(t *testing.T) {
 	t.Parallel()

@@ -62,6 +62,7 @@ var metalFrames = struct {
 	fresh   uint32  // blocks below have been looked at for a free block
 	total   uintptr
 	free    uintptr
+	least   uintptr // the fewest that were ever free
 	reserve uintptr // the program gets none when no more than these are free
 	owners  [metalOwners]uintptr
 }{partial: metalNoBlock}
@@ -104,7 +105,7 @@ func metalInitFrames() {
 			pa = end
 		}
 	}
-	f.free = f.total
+	f.free, f.least = f.total, f.total
 	f.reserve = min(f.total/16, 4096) // the Go heap's; up to 16 MiB
 }
 
@@ -208,6 +209,7 @@ func metalAllocFrame(owner uint8) uintptr {
 	frame.refs = 1
 	frame.owner = owner
 	f.free--
+	f.least = min(f.least, f.free)
 	f.owners[owner&7%metalOwners]++
 	return i * metalPage
 }
@@ -229,6 +231,7 @@ func metalAllocHuge(owner uint8) uintptr {
 	block.owner = owner
 	metalFrameAt(n * metalFramesPerBlock).refs = 1
 	f.free -= metalFramesPerBlock
+	f.least = min(f.least, f.free)
 	f.owners[owner&7%metalOwners] += metalFramesPerBlock
 	return n * metalHuge
 }
@@ -397,10 +400,10 @@ func metal_SplitHuge(pa uint64) { metalSplitHuge(uintptr(pa)) }
 
 //go:linkname metal_frameStats elver/runtime/metal.frameStats
 //go:nosplit
-func metal_frameStats(counts *[3 + metalOwners]uint64) {
+func metal_frameStats(counts *[4 + metalOwners]uint64) {
 	f := &metalFrames
-	counts[0], counts[1], counts[2] = uint64(f.total), uint64(f.free), uint64(f.reserve)
+	counts[0], counts[1], counts[2], counts[3] = uint64(f.total), uint64(f.free), uint64(f.reserve), uint64(f.least)
 	for i := range f.owners {
-		counts[3+i] = uint64(f.owners[i])
+		counts[4+i] = uint64(f.owners[i])
 	}
 }
