@@ -96,9 +96,10 @@ type Kernel struct {
 	status   ExitStatus     // of the first process, once ended is closed
 	stopping atomic.Bool    // Stop was called: no new threads
 
-	futexes futexTable
-	uts     uts
-	started int64 // Monotonic at New, in nanoseconds
+	futexes  futexTable
+	counters counters
+	uts      uts
+	started  int64 // Monotonic at New, in nanoseconds
 }
 
 // New returns a machine without processes.

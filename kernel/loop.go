@@ -27,6 +27,7 @@ func (t *Thread) run() {
 	for !t.serve() {
 	}
 	t.cpu.stop()
+	t.k.counters.syscalls.Add(-int64(t.cpu.samples))
 }
 
 // serve is the thread's life: enter the program, serve what it came back for, repeat. It returns true when
@@ -75,6 +76,7 @@ func (t *Thread) serve() (gone bool) {
 // measuredSyscall serves a system call and counts its time for itself and those that are not measured.
 func (t *Thread) measuredSyscall() {
 	t.cpu.samples = sampleEvery - 1
+	t.k.counters.syscalls.Add(sampleEvery)
 	before := t.cpu.ticks()
 	t.k.config.Syscall(t)
 	if after := t.cpu.ticks(); after > before {
@@ -89,6 +91,7 @@ func (t *Thread) measuredSyscall() {
 func (t *Thread) preempt() {
 	t.cpu.stop()
 	t.Preemptions.Add(1)
+	t.k.counters.preemptions.Add(1)
 	if t.rseq.addr != 0 {
 		t.setWork(workRseq)
 	}
@@ -143,6 +146,7 @@ func (t *Thread) fault() {
 	c := t.Ctx
 	c.Vector = vectorPF
 	t.MinorFaults.Add(1)
+	t.k.counters.faults.Add(1)
 	err := t.MM().Fault(c.FaultAddress, mm.FaultAccess(c.ErrorCode))
 	if err == nil {
 		return

@@ -135,6 +135,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	root, err := newRoot(machine, info, params, program, tree.Config{
 		Kernel: k, Random: random.Fill, Console: terminal.Console, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
+		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines},
 	})
 	if err != nil {
 		return elf.StatusFailed, err

@@ -92,6 +92,21 @@ func (n *Network) start() {
 	})
 }
 
+// Packets returns how many packets all interfaces received and sent.
+func (n *Network) Packets() (received, sent uint64) {
+	n.mu.Lock()
+	started := n.next != 0
+	n.mu.Unlock()
+	if !started {
+		return 0, 0
+	}
+	for _, nic := range n.stack.NICInfo() {
+		received += nic.Stats.Rx.Packets.Value()
+		sent += nic.Stats.Tx.Packets.Value()
+	}
+	return received, sent
+}
+
 // Drain waits until what closed sockets have yet to send has arrived, at most that long.
 func (n *Network) Drain(atMost time.Duration) {
 	n.mu.Lock()

@@ -286,6 +286,19 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// TestCounters: /proc/elver says what the kernel did and does.
+func TestCounters(t *testing.T) {
+	t.Parallel()
+	r := vm{program: busybox(t), args: `busybox sh -c "cat /proc/elver/counters; cat /proc/elver/goroutines"`}.run(t)
+	for _, want := range []string{
+		`(?m)^syscalls [1-9]\d*$`, `(?m)^page_faults [1-9]\d*$`, `(?m)^memory_program [1-9]\d*$`, `(?m)^threads 2$`, `elver/kernel\.\(\*Thread\)\.serve`,
+	} {
+		if !regexp.MustCompile(want).MatchString(r.stdout) {
+			t.Errorf("/proc/elver lacks %s\n%v", want, r)
+		}
+	}
+}
+
 // TestStraceWithoutLogChannel: then it goes to the only channel there is.
 func TestStraceWithoutLogChannel(t *testing.T) {
 	t.Parallel()

@@ -96,9 +96,15 @@ func (c *client) end(m *call) {
 	}
 }
 
+var requests atomic.Uint64
+
+// Requests returns how many messages the servers of all shares were sent.
+func Requests() uint64 { return requests.Load() }
+
 // do sends m and waits for the answer, whose body is in m's decoder then. The error is the server's, or
 // EIO when the answer makes no sense or none can be had.
 func (c *client) do(m *call) error {
+	requests.Add(1)
 	tag := <-c.slots
 	defer func() { c.slots <- tag }()
 	wire := tag

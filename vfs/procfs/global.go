@@ -62,6 +62,13 @@ func (f *FS) uuid() string {
 // addGlobal fills /proc with what belongs to no process.
 func (f *FS) addGlobal(top *dir) {
 	k := f.config.Kernel
+	if len(f.config.Elver) > 0 {
+		own := top.sub("elver")
+		for name, content := range f.config.Elver {
+			t := own.file(name, func(*vfs.Context) string { return content() })
+			t.BaseInode.SetAttr(nil, &vfs.SetAttr{Valid: vfs.SetMode, Mode: 0o400}) // it has the kernel's addresses
+		}
+	}
 	top.constant("cmdline", f.config.CommandLine)
 	top.file("cpuinfo", func(*vfs.Context) string {
 		if f.config.CPUInfo != nil {

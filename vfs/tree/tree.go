@@ -22,6 +22,7 @@ type Config struct {
 	Console     tty.Console
 	CommandLine string
 	CPUInfo     func() string
+	Elver       map[string]func() string // of /proc/elver
 }
 
 // ttyGroup is Debian's group tty, which terminals belong to so that others may write to them.
@@ -33,7 +34,7 @@ func Populate(c *vfs.Context, config Config) error {
 	if err != nil {
 		return fmt.Errorf("the files of /dev: %w", err)
 	}
-	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo})
+	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver})
 	sys := procfs.NewSys()
 	memory := tmpfs.Options{Device: dev.OpenDevice}
 	shared := tmpfs.Options{Mode: 0o1777, Device: dev.OpenDevice}
