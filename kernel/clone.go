@@ -196,6 +196,9 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	if a.Flags&unix.CLONE_VFORK != 0 {
 		child.vforkParent.Store(t)
 	}
+	if a.Flags&unix.CLONE_SYSVSEM != 0 {
+		child.semaphoreUndo = t.SemaphoreUndo()
+	}
 
 	undo := func() {}
 	if q != p && a.Announce != nil {
@@ -222,6 +225,9 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 		undo()
 		q.discard(p)
 		return 0, err
+	}
+	if child.semaphoreUndo != nil {
+		child.semaphoreUndo.refs.Add(1)
 	}
 	tid := child.TID
 	if a.Flags&unix.CLONE_PARENT_SETTID != 0 {

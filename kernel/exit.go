@@ -51,6 +51,7 @@ func (t *Thread) exit() {
 		}
 		t.clearTID = 0
 	}
+	t.LeaveSemaphoreUndo()
 	if t.alarm != nil {
 		t.alarm.Stop()
 	}

@@ -58,6 +58,7 @@ type Thread struct {
 	stopCounted    bool                       // Proc.stopCount has it; guarded by Proc.mu
 	ownsPI         atomic.Bool                // somebody waited for a PI futex that it owned
 	vforkParent    atomic.Pointer[Thread]     // waits until this one calls execve or ends
+	semaphoreUndo  *SemaphoreUndo             // nil: never needed
 
 	cpu cpuTime
 

@@ -282,5 +282,8 @@ func sysUnshare(t *kernel.Thread, a *args) (uint64, error) {
 	if flags&unix.CLONE_FS != 0 {
 		files.UnshareFS()
 	}
+	if flags&unix.CLONE_SYSVSEM != 0 {
+		t.LeaveSemaphoreUndo()
+	}
 	return 0, nil
 }

@@ -210,6 +210,25 @@ func (s *SharedMemory) Resident(off uint64) bool {
 	return off < s.size && entry != nil && *entry != 0
 }
 
+// ResidentBytes returns how much of it has frames.
+func (s *SharedMemory) ResidentBytes() (bytes uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for off := uint64(0); off < s.size; {
+		table, base := s.table.Next(off, s.size)
+		if table == nil {
+			break
+		}
+		off = max(off, base)
+		for stop := min(s.size, base+amd64.LeafSpan); off < stop; off += PageSize {
+			if table[amd64.Index(off)] != 0 {
+				bytes += PageSize
+			}
+		}
+	}
+	return bytes
+}
+
 // MapPunch implements Puncher.
 func (s *SharedMemory) MapPunch(off, end uint64) error {
 	s.empty(off, min(end, s.size))

@@ -51,6 +51,8 @@ var selfChecking = []struct {
 	{"files", "inotifies", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "procfiles", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "sysvshm", []kind{staticPIE, musl}, 128, nil, 0},
+	{"processes", "sysvsem", []kind{staticPIE, musl}, 128, nil, 0},
+	{"processes", "sysvmsg", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},
 	{"go", "goruntime", []kind{goProgram}, 256, nil, 2 * time.Minute},
 	{"go", "gosignals", []kind{goProgram}, 128, []string{"-icount", "shift=3"}, 2 * time.Minute},
