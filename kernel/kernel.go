@@ -125,6 +125,18 @@ type user struct {
 	uid     uint32
 	tasks   atomic.Int64 // RLIMIT_NPROC
 	signals atomic.Int64 // RLIMIT_SIGPENDING
+	queues  atomic.Int64 // RLIMIT_MSGQUEUE, in bytes
+}
+
+// ChargeMessageQueue counts the bytes of a POSIX message queue against RLIMIT_MSGQUEUE, until refund is
+// called: EMFILE.
+func (t *Thread) ChargeMessageQueue(bytes uint64) (refund func(), err error) {
+	u, limit := t.k.user(t.Creds().RUID), t.Proc.Limits.Soft(rlimitMsgqueue)
+	if n := u.queues.Add(int64(bytes)); uint64(n) > limit {
+		u.queues.Add(-int64(bytes))
+		return nil, unix.EMFILE
+	}
+	return func() { u.queues.Add(-int64(bytes)) }, nil
 }
 
 func (k *Kernel) user(uid uint32) *user {

@@ -184,6 +184,13 @@ func (t *Thread) UserInfo(sig Signal, code int32) Siginfo {
 	return i
 }
 
+// QueueInfo is the siginfo by which a message queue tells of the message that t sent (mq_notify(3)).
+func (t *Thread) QueueInfo(sig Signal, value uint64) Siginfo {
+	i := t.UserInfo(sig, SIMesgq)
+	i.put64(8, value)
+	return i
+}
+
 // KernelInfo is the siginfo of a signal that the kernel sends on its own account: of the terminal,
 // of a broken pipe, of a limit.
 func KernelInfo(sig Signal) Siginfo { return Siginfo{Signo: int32(sig), Code: SIKernel} }

@@ -63,6 +63,10 @@ type (
 	FlagsSetter interface {
 		SetFlags(flags uint32) error
 	}
+	// Flusher hears of every close of a descriptor of the file. table stands for the process.
+	Flusher interface {
+		Flush(table any)
+	}
 	// FdInfoer adds lines to /proc/PID/fdinfo/N.
 	FdInfoer interface {
 		FdInfo() string
@@ -85,6 +89,7 @@ type Description struct {
 	seekable bool
 	socket   bool // the inode is one
 	told     bool // made by open: watchers hear of it
+	flushes  bool // file is a Flusher
 
 	// fileLocks is where the locks of the file are, once it has any; nil if it can't be locked.
 	fileLocks *atomic.Pointer[FileLocks]
@@ -138,6 +143,7 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 		d.mode = mayRead | mayWrite
 	}
 	d.seekable = file.Seekable()
+	_, d.flushes = file.(Flusher)
 	d.flags.Store(flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_CLOEXEC))
 	d.refs.Store(1)
 	if p.Dentry != nil {

@@ -348,6 +348,9 @@ func (d *Description) leaveTable(t *FDTable) {
 	if d.fileLocks != nil && d.fileLocks.Load() != nil {
 		d.fileLocks.Load().dropRecords(t)
 	}
+	if d.flushes {
+		d.file.(Flusher).Flush(t)
+	}
 	d.Decref()
 }
 

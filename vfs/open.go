@@ -125,6 +125,46 @@ func (c *Context) openFile(dirfd int32, path string, flags, mode uint32, resolve
 	}
 }
 
+// OpenIn opens name in the directory dir of a file system that need not be mounted; make makes the file if
+// flags have O_CREAT. EACCES for a name that is none.
+func (c *Context) OpenIn(dir Path, name string, flags, mode uint32, make func(dir Inode, mode uint32) (Inode, error)) (*Description, error) {
+	if err := checkPlainName(name); err != nil {
+		return nil, err
+	}
+	for {
+		child, err := c.find(dir, name)
+		if err == nil {
+			if flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL {
+				return nil, unix.EEXIST
+			}
+			return c.openPath(Path{dir.Mount, child}, flags&^unix.O_CREAT, false)
+		}
+		if err != unix.ENOENT || flags&unix.O_CREAT == 0 {
+			return nil, err
+		}
+		child, err = c.create(dir, name, unix.S_IFREG|mode&0o7777, make)
+		if err == nil {
+			return c.openPath(Path{dir.Mount, child}, flags, true)
+		}
+		if err != unix.EEXIST {
+			return nil, err
+		}
+	}
+}
+
+// checkPlainName refuses what is no name in a directory without subdirectories.
+func checkPlainName(name string) error {
+	switch {
+	case len(name) > nameMax:
+		return unix.ENAMETOOLONG
+	case name == "":
+		return unix.ENOENT
+	case name == ".", name == "..", strings.Contains(name, "/"):
+		return unix.EACCES
+	}
+	return nil
+}
+
 // findOrCreate makes a regular file name in the directory p: EEXIST if something is there.
 func (c *Context) findOrCreate(p Path, name string, mode uint32) (*Dentry, error) {
 	if !p.Dentry.isDir() {

@@ -247,31 +247,44 @@ func (c *Context) Unlink(dirfd int32, path string) error {
 	if w.last == "" || w.last == "." || w.last == ".." {
 		return unix.EISDIR
 	}
-	if err := c.searchDir(w.at); err != nil {
+	return c.unlink(w.at, w.last, w.slash)
+}
+
+// UnlinkIn removes name from the directory dir of a file system that need not be mounted.
+func (c *Context) UnlinkIn(dir Path, name string) error {
+	if err := checkPlainName(name); err != nil {
 		return err
 	}
-	d := w.at.Dentry
+	return c.unlink(dir, name, false)
+}
+
+// unlink removes a name from the directory at; slash says that the path went on as a directory's.
+func (c *Context) unlink(at Path, name string, slash bool) error {
+	if err := c.searchDir(at); err != nil {
+		return err
+	}
+	d := at.Dentry
 	d.dir.changeMu.Lock()
 	defer d.dir.changeMu.Unlock()
-	child, err := c.findChecked(d, w.last)
+	child, err := c.findChecked(d, name)
 	if err != nil {
 		return err
 	}
-	if w.slash {
+	if slash {
 		if child.isDir() {
 			return unix.EISDIR
 		}
 		return unix.ENOTDIR
 	}
-	if err := c.mayRemove(w.at, child, false); err != nil {
+	if err := c.mayRemove(at, child, false); err != nil {
 		return err
 	}
-	if err := d.inode.Unlink(c, w.last, child.inode); err != nil {
+	if err := d.inode.Unlink(c, name, child.inode); err != nil {
 		return err
 	}
 	child.removed.Store(true)
 	d.leave(child)
-	left(d.inode, w.last, child)
+	left(d.inode, name, child)
 	return nil
 }
 

@@ -232,6 +232,18 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	return n, nil
 }
 
+// Deliver queues a datagram of the kernel's own: false if too many wait already. mq_notify(3) with
+// SIGEV_THREAD listens to a socket for its notification.
+func (s *Socket) Deliver(datagram []byte) bool {
+	s.mu.Lock()
+	full := len(s.received) >= maxQueued
+	s.mu.Unlock()
+	if !full {
+		s.put([][]byte{datagram})
+	}
+	return !full
+}
+
 // put queues datagrams.
 func (s *Socket) put(parts [][]byte) {
 	if len(parts) == 0 {

@@ -12,6 +12,7 @@ import (
 	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/aio"
+	"elver/vfs/mqueue"
 )
 
 // What uname(2) says.
@@ -173,9 +174,9 @@ func (f *FS) addGlobal(top *dir) {
 	fs.value("aio-max-nr", "65536", nil)
 	fs.file("aio-nr", func(*vfs.Context) string { return fmt.Sprintln(aio.Requested()) })
 	fs.value("suid_dumpable", "0", nil)
-	fs.sub("mqueue").value("msg_max", "10", nil)
-	fs.sub("mqueue").value("msgsize_max", "8192", nil)
-	fs.sub("mqueue").value("queues_max", "256", nil)
+	for _, l := range mqueue.Limits {
+		fs.sub("mqueue").numbers(l.Name, 1, func() []int { return []int{int(l.Get())} }, func(v []int) error { return l.Set(int64(v[0])) })
+	}
 	kern.sub("pty").constant("max", "4096")
 	kern.sub("keys").value("maxkeys", "200", nil)
 	kern.value("sched_child_runs_first", "0", nil)

@@ -10,6 +10,7 @@ import (
 	"elver/vfs"
 	"elver/vfs/devfs"
 	"elver/vfs/devpts"
+	"elver/vfs/mqueue"
 	"elver/vfs/procfs"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tty"
@@ -46,6 +47,7 @@ func Populate(c *vfs.Context, config Config) error {
 		{"/dev", dev.Root(), unix.MS_NOSUID},
 		{"/dev/pts", devpts.New(config.Kernel, devpts.Options{Mode: 0o620, GID: ttyGroup, HasGID: true}).Root(), unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"/dev/shm", tmpfs.New(shared).Root(), unix.MS_NOSUID | unix.MS_NODEV},
+		{"/dev/mqueue", mqueue.Machine().Root(), unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"/proc", proc.Root(), unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"/sys", sys.Root(), unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 	} {
@@ -69,6 +71,7 @@ func Populate(c *vfs.Context, config Config) error {
 	ns.Register("ramfs", tmpfs.Mounter(memory))
 	ns.Register("devtmpfs", func(*vfs.Context, string, string) (*vfs.Dentry, error) { return dev.Root(), nil })
 	ns.Register("devpts", devpts.Mounter(config.Kernel))
+	ns.Register("mqueue", mqueue.Mounter)
 	ns.Register("proc", proc.Mounter())
 	ns.Register("sysfs", sys.Mounter())
 	return nil
