@@ -32,7 +32,7 @@ func build(out, pkg string, strip bool) error {
 		return err
 	}
 	linked := filepath.Join(work, "linked.elf")
-	if err := b.Build("runtime/_go", "runtime/_gvisor", pkg, linked, "-w"); err != nil {
+	if err := b.Build("runtime/_go", "runtime/_gvisor", pkg, linked, ""); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(linked)
