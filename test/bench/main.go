@@ -94,11 +94,12 @@ func run() error {
 			missed++
 		}
 	}
-	image, err := os.Stat(kernel)
+	_, field, err := header()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-52s %12s\n", "image, bytes", number(int(image.Size())))
+	loaded := field(5) - field(4)
+	fmt.Printf("%-52s %12s\n", "image, bytes loaded", number(int(loaded)))
 	if missed > 0 {
 		fmt.Printf("%d of %d not as wanted\n", missed, len(rows))
 	}
@@ -156,22 +157,30 @@ func onElver(program, key string) (int, error) {
 	return strconv.Atoi(string(m[2]))
 }
 
+// header returns the image and what gives its multiboot header's words, by number.
+func header() (image []byte, field func(n int) uint32, err error) {
+	image, err = os.ReadFile(kernel)
+	if err != nil {
+		return nil, nil, err
+	}
+	at := bytes.Index(image[:min(8192, len(image))], []byte{0x02, 0xb0, 0xad, 0x1b})
+	if at < 0 {
+		return nil, nil, errors.New("the image has no multiboot header")
+	}
+	return image, func(n int) uint32 { return binary.LittleEndian.Uint32(image[at+4*n:]) }, nil
+}
+
 // entry measures from the image's first instruction to the program's first.
 // The firmware's share is found with a copy of the image whose entry reads the
 // counter and ends: firmware and loader take the same steps for it, and with
 // -icount exactly as many.
 func entry(dir string) (int, error) {
-	image, err := os.ReadFile(kernel)
+	image, field, err := header()
 	if err != nil {
 		return 0, err
 	}
-	at := bytes.Index(image[:min(8192, len(image))], []byte{0x02, 0xb0, 0xad, 0x1b})
-	if at < 0 {
-		return 0, errors.New("the image has no multiboot header")
-	}
-	le := binary.LittleEndian
-	field := func(n int) uint32 { return le.Uint32(image[at+4*n:]) }
 	headerAddr, loadAddr, entryAddr := field(3), field(4), field(7)
+	at := bytes.Index(image, []byte{0x02, 0xb0, 0xad, 0x1b})
 	offset := at - int(headerAddr-loadAddr) + int(entryAddr-loadAddr)
 	// In 32-bit mode: rdtsc, eight bytes to port 0xe9, then out 0xf4.
 	probe := []byte{
@@ -220,7 +229,7 @@ func entry(dir string) (int, error) {
 	if err != nil || len(end) != 8 {
 		return 0, fmt.Errorf("the program wrote %q, %v", end, err)
 	}
-	return int(le.Uint64(end) - le.Uint64(begin)), nil
+	return int(binary.LittleEndian.Uint64(end) - binary.LittleEndian.Uint64(begin)), nil
 }
 
 // onLinux boots a Linux image with the program as its init.
