@@ -132,16 +132,17 @@ func (a *archive) broken(err error) error {
 	return fmt.Errorf("the %s data at offset %d can't be decompressed: %w", a.format.name, a.start, err)
 }
 
-// skipPadding takes NULs, and returns what comes next, or nothing at the end.
+// skipPadding takes NULs, and returns the beginning of what comes next, or nothing at the end.
 func (a *archive) skipPadding() ([]byte, error) {
 	for {
 		p, err := a.Peek(512)
 		n := len(p) - len(bytes.TrimLeft(p, "\x00"))
 		if n < len(p) {
-			next := p[n:]
-			a.at += uint64(n)
-			_, err := a.source.Discard(n)
-			return next, err
+			if err := a.discard(n); err != nil {
+				return nil, err
+			}
+			next, _ := a.Peek(len(magicNewc))
+			return next, nil
 		}
 		if derr := a.discard(n); derr != nil {
 			return nil, derr

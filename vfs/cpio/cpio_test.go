@@ -293,12 +293,12 @@ func pack(t *testing.T, how string, data []byte) []byte {
 		l := lz4.NewWriter(&b)
 		err = l.Apply(lz4.LegacyOption(true))
 		w = l
-	case "bzip2":
-		cmd := exec.Command("bzip2", "-c")
+	case "bzip2", "xz":
+		cmd := exec.Command(how, "-c")
 		cmd.Stdin = bytes.NewReader(data)
 		out, err := cmd.Output()
 		if err != nil {
-			t.Skip("no bzip2: ", err)
+			t.Skipf("no %s: %v", how, err)
 		}
 		return out
 	}
@@ -315,7 +315,7 @@ func pack(t *testing.T, how string, data []byte) []byte {
 }
 
 func each(t *testing.T, f func(t *testing.T, pack func(data []byte) []byte)) {
-	for _, how := range []string{"plain", "gzip", "zstd", "lz4", "lz4 legacy", "bzip2"} {
+	for _, how := range []string{"plain", "gzip", "zstd", "lz4", "lz4 legacy", "bzip2", "xz"} {
 		t.Run(how, func(t *testing.T) {
 			f(t, func(data []byte) []byte { return pack(t, how, data) })
 		})
@@ -386,6 +386,18 @@ func TestConcatenated(t *testing.T) {
 			tr.holds("/last", "4")
 		}
 	})
+}
+
+// An xz stream that holds xz files as they are ends where it ends, not where one of them does.
+func TestXZInXZ(t *testing.T) {
+	inner := string(pack(t, "xz", make([]byte, 3000)))
+	noise := make([]byte, 4000)
+	metal.Random(noise)
+	data := pack(t, "xz", build(file("a", inner), file("noise", string(noise)), file("b", inner), trailer))
+	tr := unpack(t, append(bytes.Clone(data), build(file("c", "next"), trailer)...))
+	tr.holds("/a", inner)
+	tr.holds("/b", inner)
+	tr.holds("/c", "next")
 }
 
 // What Linux's initramfs does with names, links and files in the way.
@@ -489,13 +501,13 @@ func TestHostile(t *testing.T) {
 	refused(t, patch(5, "0x000001"), "mtime")
 	refused(t, append(build(dir("a")), "junk"...), "offset 112", "junk")
 	refused(t, []byte("\xc7\x71 and so on"), "old binary", "-H newc")
-	refused(t, []byte("\xfd7zXZ\x00 and so on"), "xz", "zstd")
+	refused(t, []byte("\xfd7zXZ\x00 and so on"), "xz", "can't be decompressed")
 	refused(t, []byte("\x5d\x00\x00 and so on"), "lzma")
 	refused(t, []byte("\x89LZO and so on"), "lzop")
 	refused(t, []byte("something else"), "offset 0", "someth")
 	refused(t, build(link("l", strings.Repeat("x", 4096))), "4096 bytes")
 	refused(t, build(record{name: "f", mode: unix.S_IFREG, data: "abc", crc: true, sum: 1}), `"f"`, "checksum 0x126", "0x127")
-	for _, how := range []string{"gzip", "zstd", "lz4", "bzip2"} {
+	for _, how := range []string{"gzip", "zstd", "lz4", "bzip2", "xz"} {
 		t.Run(how, func(t *testing.T) {
 			refused(t, pack(t, how, []byte("#!/bin/sh")), "at offset 0 of what the "+how+" data at offset 0 holds", "#!/bin")
 			refused(t, pack(t, how, pack(t, "gzip", build(trailer))), "of what the "+how)
@@ -503,7 +515,7 @@ func TestHostile(t *testing.T) {
 			refused(t, pack(t, how, patch(6, "FFFFFFFF")), "-m", `"name"`)
 			refused(t, pack(t, how, patch(6, "000000FF")), "cut off")
 			data := pack(t, how, build(file("a", strings.Repeat("ab", 5000)), file("b", "x")))
-			for _, n := range []int{4, 5, 10, len(data) / 2} {
+			for _, n := range []int{6, 7, 10, len(data) / 2} {
 				refused(t, data[:n], "can't be decompressed")
 			}
 			broken := bytes.Clone(data)
@@ -615,7 +627,7 @@ func TestGNU(t *testing.T) {
 		cmd.Dir = root
 		archive, err := cmd.Output()
 		must(err)
-		for _, how := range []string{"cat", "gzip -9", "bzip2", "zstd -19 --no-check", "zstd -c", "lz4 -l", "lz4"} {
+		for _, how := range []string{"cat", "gzip -9", "bzip2", "xz", "xz --check=crc32 --lzma2=dict=1MiB", "zstd -19 --no-check", "zstd -c", "lz4 -l", "lz4"} {
 			t.Run(form+" "+how, func(t *testing.T) {
 				if _, err := exec.LookPath(strings.Fields(how)[0]); err != nil {
 					t.Skip(err)

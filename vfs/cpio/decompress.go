@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"math"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/therootcompany/xz"
 
 	"elver/runtime/metal"
 )
@@ -30,7 +34,7 @@ type format struct {
 	instead string // if not supported: what to do
 }
 
-const recompress = "compress it with gzip, zstd, lz4 or bzip2, or not at all"
+const recompress = "compress it with gzip, zstd, xz, lz4 or bzip2, or not at all"
 
 var formats = [...]format{
 	{name: "gzip", magic: "\x1f\x8b", open: openGzip, heap: 64 << 10},
@@ -39,7 +43,7 @@ var formats = [...]format{
 	{name: "lz4", magic: "\x04\x22\x4d\x18", open: openLZ4, heap: 12 << 20},
 	// The decompressor looks for another stream behind the first.
 	{name: "bzip2", magic: "BZh", open: openBzip2, heap: 5 << 20, end: bzip2.StructuralError("bad magic value in continuation file"), overrun: 2},
-	{name: "xz data", magic: "\xfd7zXZ\x00", instead: recompress},
+	{name: "xz", magic: "\xfd7zXZ\x00", open: openXZ, heap: 1 << 20, endless: true},
 	{name: "lzma data", magic: "\x5d\x00\x00", instead: recompress},
 	{name: "lzop data", magic: "\x89LZO", instead: recompress},
 	{name: "a cpio archive of the old binary format", magic: "\xc7\x71", instead: "make it with cpio -H newc"},
@@ -60,7 +64,7 @@ func sniff(head []byte) *format {
 var errTooLarge = errors.New("the memory is too small for the decompressor")
 
 func (f *format) isTooLarge(err error) bool {
-	return err == errTooLarge || err == zstd.ErrWindowSizeExceeded || err == zstd.ErrDecoderSizeExceeded
+	return err == errTooLarge || err == zstd.ErrWindowSizeExceeded || err == zstd.ErrDecoderSizeExceeded || err == xz.ErrMemlimit
 }
 
 func openGzip(in *input, _ uint64) (io.Reader, error) {
@@ -81,6 +85,69 @@ func openZstd(in *input, limit uint64) (io.Reader, error) {
 }
 
 func openLZ4(in *input, _ uint64) (io.Reader, error) { return lz4.NewReader(in), nil }
+
+// openXZ lets the decompressor, which takes all that it is given for its own, see one stream.
+func openXZ(in *input, limit uint64) (io.Reader, error) {
+	if n := xzLength(in.memory[in.at:]); n > 0 {
+		in.memory = in.memory[:in.at+n]
+	}
+	return xz.NewReader(in, uint32(min(limit, math.MaxUint32)))
+}
+
+// xzLength returns how long the xz stream is that p begins with, or 0 if its end isn't there. The end is
+// a footer with an index before it, whose blocks reach back to the beginning of p (The .xz File Format
+// 1.1.0, sections 2 and 4): an xz file that the stream holds uncompressed has a footer too, but another
+// beginning.
+func xzLength(p []byte) int {
+	const headerBytes, footerBytes = 12, 12
+	le := binary.LittleEndian
+	budget := uint64(len(p)) + 1<<20 // bytes of what seem to be indexes: a hostile stream is full of them
+	for end := headerBytes + footerBytes; ; end++ {
+		next := bytes.Index(p[min(end-2, len(p)):], []byte("YZ"))
+		if next < 0 {
+			return 0
+		}
+		end += next
+		footer := p[end-footerBytes : end]
+		indexBytes := 4 * (uint64(le.Uint32(footer[4:])) + 1)
+		if crc32.ChecksumIEEE(footer[4:10]) != le.Uint32(footer) || indexBytes > uint64(end-headerBytes-footerBytes) {
+			continue
+		}
+		if indexBytes > budget {
+			return 0
+		}
+		budget -= indexBytes
+		at := end - footerBytes - int(indexBytes)
+		if blocks, ok := xzBlocks(p[at : end-footerBytes]); ok && blocks == uint64(at-headerBytes) {
+			return end
+		}
+	}
+}
+
+// xzBlocks returns how long the blocks are that an index lists, in bytes.
+func xzBlocks(index []byte) (total uint64, ok bool) {
+	n := len(index) - 4
+	if index[0] != 0 || crc32.ChecksumIEEE(index[:n]) != binary.LittleEndian.Uint32(index[n:]) {
+		return 0, false
+	}
+	r := bytes.NewReader(index[1:n])
+	number := func() uint64 {
+		v, err := binary.ReadUvarint(r)
+		if err != nil || v > math.MaxInt64 {
+			r.Reset(nil)
+			return 0
+		}
+		return v
+	}
+	for records := number(); records > 0 && r.Len() > 0; records-- {
+		total += (number() + 3) &^ 3
+		number() // how long the block's data is
+		if total > math.MaxInt64/2 {
+			return 0, false
+		}
+	}
+	return total, true
+}
 
 // lz4Legacy begins what Linux's build makes (lz4 -l): blocks of up to 8 MiB behind their sizes, without
 // an end.
