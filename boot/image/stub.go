@@ -60,7 +60,11 @@ const (
 	statusPort     = 0x5e9 // an isa-debugcon, which reads as 0xe9
 	debugExitPort  = 0xf4  // isa-debug-exit
 	refusedStatus  = 125
+	logPort        = 0x4e9 // likewise: where Elver's own words go if the machine has it
+	debugconProbe  = 0xe9
 	noLongModeText = "elver: this CPU has no 64-bit long mode\n"
+	noRoomText     = "elver: the kernel doesn't fit into the memory: pass a larger -m\n"
+	ramProbe       = 0x5aa51ee7
 )
 
 // stub is the code between the boot loader and the 64-bit entry.
@@ -111,24 +115,32 @@ func newStub(l *layout) *stub {
 	a.jump8(0x75, "long")                // jnz long
 	a.label("refuse")                    //
 	a.emit(0xbe).address("text")         // mov esi, text
+	a.jump8(0xeb, "char")                // jmp char
+	a.label("poor")                      //
+	a.emit(0xbe).address("room")         // mov esi, room
 	a.label("char")                      //
 	a.emit(0xac)                         // lodsb
 	a.emit(0x84, 0xc0)                   // test al, al
 	a.jump8(0x74, "end")                 // jz end
 	a.emit(0x88, 0xc4)                   // mov ah, al
+	a.emit(0x66, 0xba).u16(logPort)      // mov dx, logPort
+	a.emit(0xec)                         // in al, dx
+	a.emit(0x3c, debugconProbe)          // cmp al, debugconProbe
+	a.jump8(0x74, "put")                 // je put
 	a.emit(0x66, 0xba).u16(serialStatus) // mov dx, serialStatus
 	a.label("wait")                      //
 	a.emit(0xec)                         // in al, dx         (0xff where there is no port)
 	a.emit(0xa8, serialTxEmpty)          // test al, serialTxEmpty
 	a.jump8(0x74, "wait")                // jz wait
 	a.emit(0x66, 0xba).u16(serialPort)   // mov dx, serialPort
+	a.label("put")                       //
 	a.emit(0x88, 0xe0)                   // mov al, ah
 	a.emit(0xee)                         // out dx, al
 	a.jump8(0xeb, "char")                // jmp char
 	a.label("end")                       //
 	a.emit(0x66, 0xba).u16(statusPort)   // mov dx, statusPort
 	a.emit(0xec)                         // in al, dx
-	a.emit(0x3c, 0xe9)                   // cmp al, 0xe9
+	a.emit(0x3c, debugconProbe)          // cmp al, debugconProbe
 	a.emit(0xb0, refusedStatus)          // mov al, refusedStatus
 	a.jump8(0x75, "exit")                // jne exit
 	a.emit(0xee)                         // out dx, al
@@ -138,12 +150,16 @@ func newStub(l *layout) *stub {
 	a.emit(0xf4)                         // hlt
 	a.jump8(0xeb, "halt")                // jmp halt
 	a.label("long")                      //
-	a.emit(0x89, 0xd3)                   // mov ebx, edx      (feature bits)
-	a.emit(0xbf).u32(scratch)            // mov edi, scratch
-	a.emit(0x31, 0xc0)                   // xor eax, eax
-	a.emit(0xb9).u32(scratchBytes / 4)   // mov ecx, scratchBytes/4
-	a.emit(0xf3, 0xab)                   // rep stosd
-	a.emit(0xbf).u32(table(scratchPD))   // mov edi, PD
+	// A loader may drop what doesn't fit into the memory, and say nothing.
+	a.emit(0xc7, 0x05).u32(uint32(l.scratchEnd) - 4).u32(ramProbe) // mov dword [end of scratch], ramProbe
+	a.emit(0x81, 0x3d).u32(uint32(l.scratchEnd) - 4).u32(ramProbe) // cmp dword [end of scratch], ramProbe
+	a.jump8(0x75, "poor")                                          // jne poor
+	a.emit(0x89, 0xd3)                                             // mov ebx, edx      (feature bits)
+	a.emit(0xbf).u32(scratch)                                      // mov edi, scratch
+	a.emit(0x31, 0xc0)                                             // xor eax, eax
+	a.emit(0xb9).u32(scratchBytes / 4)                             // mov ecx, scratchBytes/4
+	a.emit(0xf3, 0xab)                                             // rep stosd
+	a.emit(0xbf).u32(table(scratchPD))                             // mov edi, PD
 	a.emit(0xb8).u32(pagePresent | pageWrite | pageLarge)
 	a.emit(0xb9).u32(4 * 512) // mov ecx, 4*512
 	a.label("fill")           //
@@ -202,6 +218,9 @@ func newStub(l *layout) *stub {
 
 	a.label("text")                   //
 	a.emit([]byte(noLongModeText)...) //
+	a.emit(0)                         //
+	a.label("room")                   //
+	a.emit([]byte(noRoomText)...)     //
 	a.emit(0)                         //
 
 	code := a.finish()

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type root struct {
 	shares  *ninep.Shares
 	devices []*virtio.Device // the machine's, of all types
 	program string           // the initrd's name, when that is the program; else empty
+	file    string           // the name in the root of the file that holds it
 }
 
 // programName returns the name of the initrd if it is a program, or is taken for one: anything but an
@@ -48,6 +50,18 @@ func programName(info *boot.Info) string {
 	return info.InitrdName
 }
 
+// always are the folders that every root has.
+var always = []string{"dev", "proc", "sys", "tmp"}
+
+// fileName returns the name of the file in the root that holds a program: its own, but for one that is named
+// as a folder that has to be there.
+func fileName(program string) string {
+	if slices.Contains(always, program) {
+		return program + ".elf"
+	}
+	return program
+}
+
 func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Start, 8))) }
 
 // newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
@@ -58,7 +72,7 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 	for _, err := range append(errs, unusable...) {
 		klog.Warnf("%v", err)
 	}
-	r := &root{shares: shares, program: program, devices: devices}
+	r := &root{shares: shares, program: program, file: fileName(program), devices: devices}
 	memory := tmpfs.New(tmpfs.Options{})
 	archive := len(info.Modules) > 0 && program == ""
 	var file *vfs.Dentry
@@ -70,8 +84,8 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 			}
 		} else {
 			var err error
-			if file, err = memory.AddFile("/"+program, initrd.Start, initrd.End-initrd.Start, 0o755); err != nil {
-				return nil, fmt.Errorf("the initrd as /%s: %w", program, err)
+			if file, err = memory.AddFile("/"+r.file, initrd.Start, initrd.End-initrd.Start, 0o755); err != nil {
+				return nil, fmt.Errorf("the initrd as /%s: %w", r.file, err)
 			}
 		}
 	}
@@ -125,12 +139,12 @@ func (r *root) mountShare(tag, options string, program *vfs.Dentry, config tree.
 		return err
 	}
 	if program != nil {
-		if _, err := fs.AddMountPoint(r.program, unix.S_IFREG|0o755); err != nil {
-			return fmt.Errorf("/%s over the share %q: %w", r.program, tag, err)
+		if _, err := fs.AddMountPoint(r.file, unix.S_IFREG|0o755); err != nil {
+			return fmt.Errorf("/%s over the share %q: %w", r.file, tag, err)
 		}
 	}
 	lacksTmp := false
-	for _, name := range []string{"dev", "proc", "sys", "tmp"} {
+	for _, name := range always {
 		added, err := fs.AddMountPoint(name, unix.S_IFDIR|0o755)
 		if err != nil {
 			return fmt.Errorf("/%s of the share %q: %w", name, tag, err)
@@ -142,12 +156,12 @@ func (r *root) mountShare(tag, options string, program *vfs.Dentry, config tree.
 		return err
 	}
 	if program != nil {
-		at, err := r.c.Walk(vfs.AtCWD, "/"+r.program, unix.AT_SYMLINK_NOFOLLOW)
+		at, err := r.c.Walk(vfs.AtCWD, "/"+r.file, unix.AT_SYMLINK_NOFOLLOW)
 		if err == nil {
 			_, err = r.c.Files.Namespace().Attach(at, program, "initrd", 0)
 		}
 		if err != nil {
-			return fmt.Errorf("/%s over the share %q, which has something else of that name: %w", r.program, tag, err)
+			return fmt.Errorf("/%s over the share %q, which has something else of that name: %w", r.file, tag, err)
 		}
 	}
 	if lacksTmp {
@@ -240,7 +254,7 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 	path := "/init"
 	switch {
 	case r.program != "":
-		path = "/" + r.program
+		path = "/" + r.file
 		if len(argv) == 0 {
 			argv = []string{r.program}
 		}

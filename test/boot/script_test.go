@@ -92,7 +92,7 @@ func TestScriptPaths(t *testing.T) {
 	if err := os.WriteFile(kernel, image, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for name, argv0 := range map[string]string{"args": "args", "ar,gs 2": "ar_gs_2", "-args": "-args", "args=1": "args=1"} {
+	for name, argv0 := range map[string]string{"args": "args", "ar,gs 2": "ar_gs_2", "-args": "-args", "args=1": "args=1", "proc": "proc"} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, data, 0o755); err != nil {
 			t.Fatal(err)
