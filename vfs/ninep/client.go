@@ -363,18 +363,6 @@ func (c *client) symlink(dir uint32, name, target string, gid uint32) error {
 	return c.do(m)
 }
 
-func (c *client) mknod(dir uint32, name string, mode, major, minor, gid uint32) error {
-	m := c.begin(tmknod)
-	defer c.end(m)
-	m.encoder.u32(dir)
-	m.encoder.str(name)
-	m.encoder.u32(mode)
-	m.encoder.u32(major)
-	m.encoder.u32(minor)
-	m.encoder.u32(gid)
-	return c.do(m)
-}
-
 func (c *client) mkdir(dir uint32, name string, mode, gid uint32) error {
 	m := c.begin(tmkdir)
 	defer c.end(m)

@@ -103,30 +103,18 @@ func (i *inode) changed(names ...string) {
 // Create makes a file of any type but a symbolic link.
 func (i *inode) Create(c *vfs.Context, n string, mode uint32, rdev uint64) (vfs.Inode, error) {
 	mode, uid, gid := c.NewOwner(i, mode)
-	made, err := i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
-		permissions := mode & 0o7777
-		switch mode & unix.S_IFMT {
-		case unix.S_IFREG:
-			return i.createFile(dir, n, permissions, gid)
-		case unix.S_IFDIR:
-			return noFid, i.fs.c.mkdir(dir, n, permissions, gid)
-		}
-		if i.fs.noSpecials.Load() {
-			return noFid, unix.ENXIO
-		}
-		return noFid, i.fs.c.mknod(dir, n, mode, unix.Major(rdev), unix.Minor(rdev), gid)
-	})
+	permissions := mode & 0o7777
 	switch mode & unix.S_IFMT {
-	case unix.S_IFREG, unix.S_IFDIR:
-	default:
-		if err == unix.ENXIO || err == unix.EPERM || err == unix.EOPNOTSUPP {
-			if err == unix.ENXIO {
-				i.fs.noSpecials.Store(true) // QEMU says so on the host each time
-			}
-			return i.newSpecial(n, mode, uid, gid, rdev), nil
-		}
+	case unix.S_IFREG:
+		return i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
+			return i.createFile(dir, n, permissions, gid)
+		})
+	case unix.S_IFDIR:
+		return i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
+			return noFid, i.fs.c.mkdir(dir, n, permissions, gid)
+		})
 	}
-	return made, err
+	return i.newSpecial(n, mode, uid, gid, rdev), nil
 }
 
 // createFile makes a regular file and returns its fid, open for reading and writing.

@@ -373,6 +373,12 @@ func (i *inode) SetAttr(c *vfs.Context, s *vfs.SetAttr) error {
 		return false
 	}
 	if set(vfs.SetMode, setattrMode) {
+		switch i.mode.Load() & unix.S_IFMT {
+		case unix.S_IFREG, unix.S_IFDIR:
+		default:
+			// To do that a server opens the file, which may block it, and which QEMU's refuses.
+			return unix.EOPNOTSUPP
+		}
 		change.mode = i.mode.Load()&unix.S_IFMT | s.Mode&0o7777
 	}
 	if set(vfs.SetUID, setattrUID) {

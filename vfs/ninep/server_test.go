@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -173,14 +172,6 @@ func (h *hostFile) Symlink(target, n string, _ p9.UID, _ p9.GID) (p9.QID, error)
 
 func (h *hostFile) Link(target p9.File, n string) error {
 	return toErrno(unix.Link(target.(*hostFile).path, h.child(n).path))
-}
-
-// Mknod refuses as QEMU's does if the name says so.
-func (h *hostFile) Mknod(n string, mode p9.FileMode, major, minor uint32, _ p9.UID, _ p9.GID) (p9.QID, error) {
-	if strings.HasPrefix(n, "refused") {
-		return p9.QID{}, linux.ENXIO
-	}
-	return p9.QID{}, toErrno(unix.Mknod(h.child(n).path, uint32(mode), int(unix.Mkdev(major, minor))))
 }
 
 func (h *hostFile) RenameAt(n string, dir p9.File, newName string) error {

@@ -12,10 +12,10 @@ import (
 	"elver/vfs"
 )
 
-// special is a FIFO, socket or device that the server refused to make: QEMU opens what it has just made to
-// set its mode, and refuses to open what isn't a regular file or a directory; without privileges a server
-// makes no devices. What is behind such files is this machine's own anyway. They are in memory, listed
-// behind what the server has, and gone when the machine ends.
+// special is a FIFO, socket or device that was made here. The server isn't asked to make any: QEMU's makes
+// one, opens it to set its mode, refuses to open what isn't a regular file or a directory, and complains of a
+// compromised guest; without privileges a server makes no devices. What is behind such files is this machine's
+// own anyway. They are in memory, listed behind what the server has, and gone when the machine ends.
 type special struct {
 	vfs.BaseInode
 	pipe *vfs.Pipe
@@ -29,7 +29,6 @@ type specialName struct {
 
 // specials are those of a file system.
 type specials struct {
-	noSpecials atomic.Bool  // the server can't make any
 	count      atomic.Int64 // how many there are: mostly none
 	specialsMu sync.Mutex   // guards what follows
 	lastSeq    int64

@@ -16,7 +16,6 @@ const (
 	tlopen       = 12
 	tlcreate     = 14
 	tsymlink     = 16
-	tmknod       = 18
 	treadlink    = 22
 	tgetattr     = 24
 	tsetattr     = 26
