@@ -132,8 +132,8 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
 	terminal := newConsole(machine, k, params.Console)
-	root, err := newRoot(machine, info, params, program, tree.Config{
-		Kernel: k, Random: random.Fill, Console: terminal.Console, CommandLine: info.CommandLine,
+	root, err := newRoot(machine, info, params, program, terminal.Console, tree.Config{
+		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
 		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines},
 	})

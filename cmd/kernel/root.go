@@ -21,9 +21,11 @@ import (
 	"elver/syscall"
 	"elver/vfs"
 	"elver/vfs/cpio"
+	"elver/vfs/devfs"
 	"elver/vfs/ninep"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tree"
+	"elver/vfs/tty"
 )
 
 // rootTag is the tag of the 9p share that is the root file system.
@@ -66,14 +68,19 @@ func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Sta
 
 // newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
 // a program is the file /NAME there, over a share mounted on a file in memory.
-func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, config tree.Config) (*root, error) {
+func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, console tty.Console, config tree.Config) (*root, error) {
+	dev, err := devfs.New(devfs.Config{Random: config.Random, Console: console})
+	if err != nil {
+		return nil, fmt.Errorf("the files of /dev: %w", err)
+	}
+	config.Dev = dev
 	devices, errs := virtio.Probe(machine, params.VirtioMMIO)
-	shares, unusable := ninep.NewShares(devices, ninep.Options{})
+	shares, unusable := ninep.NewShares(devices, ninep.Options{Device: dev.OpenDevice})
 	for _, err := range append(errs, unusable...) {
 		klog.Warnf("%v", err)
 	}
 	r := &root{shares: shares, program: program, file: fileName(program), devices: devices}
-	memory := tmpfs.New(tmpfs.Options{})
+	memory := tmpfs.New(tmpfs.Options{Device: dev.OpenDevice})
 	archive := len(info.Modules) > 0 && program == ""
 	var file *vfs.Dentry
 	if len(info.Modules) > 0 {
@@ -107,7 +114,7 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 	if err := r.mountAll(params.Fstab); err != nil {
 		return nil, err
 	}
-	return r, tree.InstallConsole(r.c, config.Console)
+	return r, tree.InstallConsole(r.c, console)
 }
 
 // rootShare returns the tag of the share that is the root, with its options: the one that vfs.fstab or

@@ -18,9 +18,9 @@ import (
 
 // Config is what these file systems stand on.
 type Config struct {
+	Dev         *devfs.FS
 	Kernel      *kernel.Kernel
 	Random      func(p []byte)
-	Console     tty.Console
 	CommandLine string
 	CPUInfo     func() string
 	Elver       map[string]func() string // of /proc/elver
@@ -31,10 +31,7 @@ const ttyGroup = 5
 
 // Populate mounts them in c's namespace, over any root, and makes their types known to mount(2).
 func Populate(c *vfs.Context, config Config) error {
-	dev, err := devfs.New(devfs.Config{Random: config.Random, Console: config.Console})
-	if err != nil {
-		return fmt.Errorf("the files of /dev: %w", err)
-	}
+	dev := config.Dev
 	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver})
 	sys := procfs.NewSys()
 	memory := tmpfs.Options{Device: dev.OpenDevice}

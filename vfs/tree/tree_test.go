@@ -8,6 +8,7 @@ import (
 	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/vfs"
+	"elver/vfs/devfs"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tty"
 )
@@ -21,7 +22,12 @@ func TestPopulate(t *testing.T) {
 			root := tmpfs.New(tmpfs.Options{})
 			c := vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(root.Root(), "rootfs")))
 			k := kernel.New(kernel.Config{Syscall: func(*kernel.Thread) {}})
-			if err := Populate(c, Config{Kernel: k, Random: func(p []byte) { clear(p) }, Console: console}); err != nil {
+			random := func(p []byte) { clear(p) }
+			dev, err := devfs.New(devfs.Config{Random: random, Console: console})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Populate(c, Config{Kernel: k, Dev: dev, Random: random}); err != nil {
 				t.Fatal(err)
 			}
 			if err := InstallConsole(c, console); err != nil {
