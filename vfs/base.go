@@ -3,6 +3,7 @@ package vfs
 import (
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -28,6 +29,7 @@ type BaseInode struct {
 
 	locks    atomic.Pointer[FileLocks] // nil until somebody locks the file
 	watchers atomic.Pointer[observers] // nil until somebody watches it
+	evicted  atomic.Pointer[weak.Pointer[Dentry]]
 
 	attrMu              sync.Mutex
 	nlink               uint32

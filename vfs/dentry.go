@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"math"
 	"sort"
 	"strings"
 	"sync"
@@ -24,6 +25,10 @@ type Dentry struct {
 	mounts  atomic.Int32 // mounts that stand on this dentry
 	pins    atomic.Int32 // open files, roots and working directories that are this dentry
 	removed atomic.Bool  // unlinked: the name is history
+
+	// Of a Cached file system: see cache.go.
+	freshTo atomic.Int64 // the name is believed until then, by kernel.Monotonic
+	used    atomic.Bool  // since eviction last looked
 }
 
 // directory is what a dentry of a directory has beside.
@@ -89,7 +94,15 @@ func (d *Dentry) Child(name string) *Dentry { return d.child(name) }
 func (d *Dentry) enter(c *Dentry) {
 	c.parent.Store(d)
 	dir := d.dir
-	resident := d.inode.FS().Caching() == Resident
+	resident := false
+	switch d.inode.FS().Caching() {
+	case Resident:
+		resident = true
+	case Cached:
+		c.believe()
+		c.used.Store(true)
+		cachedDentries.Add(1)
+	}
 	dir.mu.Lock()
 	defer dir.mu.Unlock()
 	if dir.children == nil {
@@ -110,6 +123,9 @@ func (d *Dentry) leave(c *Dentry) {
 	defer dir.mu.Unlock()
 	if dir.children[c.name] == c {
 		delete(dir.children, c.name)
+		if d.inode.FS().Caching() == Cached {
+			cachedDentries.Add(-1)
+		}
 	}
 	i := dir.find(c.seq - 1)
 	if i == len(dir.list) || dir.list[i].dentry != c {
@@ -159,13 +175,14 @@ func (d *Dentry) empty() bool {
 	return len(d.dir.children) == 0
 }
 
-// Add enters an inode under name in a Resident directory that is not yet in use: a file system's way
-// to build its tree. It returns the new dentry.
+// Add enters an inode under name in a directory that is not yet in use, for ever: a file system's way to
+// build its tree. It returns the new dentry.
 func (d *Dentry) Add(name string, i Inode) *Dentry {
 	d.dir.changeMu.Lock()
 	defer d.dir.changeMu.Unlock()
 	c := newDentry(name, i)
 	d.enter(c)
+	c.freshTo.Store(math.MaxInt64)
 	return c
 }
 

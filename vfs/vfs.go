@@ -147,7 +147,8 @@ const (
 	// Resident: the dentry tree is the directory. A name that isn't there doesn't exist, and Lookup
 	// is never called (tmpfs).
 	Resident Caching = iota
-	// Cached: dentries cache what Lookup found; only this kernel changes the tree (9p).
+	// Cached: dentries cache what Lookup found for a while. Others may change the tree, too (9p). Its
+	// directories are Revalidators.
 	Cached
 	// Volatile: names come and go by themselves; each walk calls Lookup (procfs).
 	Volatile
@@ -188,6 +189,14 @@ type Inode interface {
 	// Rename moves i, named name here, to newName in newDir. replaced is what newName was there, or
 	// nil; with unix.RENAME_EXCHANGE in flags it takes i's place.
 	Rename(c *Context, name string, i Inode, newDir Inode, newName string, replaced Inode, flags uint32) error
+}
+
+// Revalidator is a directory inode of a Cached file system.
+type Revalidator interface {
+	// Revalidate finds name as Lookup does. known is what it was: if it still is, that is returned.
+	Revalidate(c *Context, name string, known Inode) (Inode, error)
+	// Forget says that name isn't i's any more, which nobody here has done.
+	Forget(name string, i Inode)
 }
 
 // TemporaryMaker is a directory inode that can make a file without a name (O_TMPFILE).

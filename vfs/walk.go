@@ -252,13 +252,15 @@ func (w *walker) finish() error {
 // find looks name up in the directory p.
 func (c *Context) find(p Path, name string) (*Dentry, error) {
 	d := p.Dentry
-	how := d.inode.FS().Caching()
-	if how != Volatile {
+	switch d.inode.FS().Caching() {
+	case Resident:
 		if child := d.child(name); child != nil {
 			return child, nil
 		}
-		if how == Resident {
-			return nil, unix.ENOENT
+		return nil, unix.ENOENT
+	case Cached:
+		if child := d.child(name); child != nil && child.fresh() {
+			return child, nil
 		}
 	}
 	d.dir.changeMu.Lock()
@@ -268,25 +270,21 @@ func (c *Context) find(p Path, name string) (*Dentry, error) {
 
 // findLocked is find. Precondition: changeMu is held.
 func (c *Context) findLocked(d *Dentry, name string) (*Dentry, error) {
-	how := d.inode.FS().Caching()
-	if how != Volatile {
+	switch d.inode.FS().Caching() {
+	case Resident:
 		if child := d.child(name); child != nil {
 			return child, nil
 		}
-		if how == Resident {
-			return nil, unix.ENOENT
-		}
+		return nil, unix.ENOENT
+	case Cached:
+		return c.findCached(d, name)
 	}
 	i, err := d.inode.Lookup(c, name)
 	if err != nil {
 		return nil, err
 	}
 	child := newDentry(name, i)
-	if how == Volatile {
-		child.parent.Store(d)
-	} else {
-		d.enter(child)
-	}
+	child.parent.Store(d)
 	return child, nil
 }
 

@@ -25,29 +25,60 @@ func (i *inode) Lookup(_ *vfs.Context, n string) (vfs.Inode, error) {
 	if known {
 		return nil, unix.ENOENT
 	}
-	found, err := i.lookup(n)
-	if err == unix.ENOENT {
-		i.mu.Lock()
-		if i.negative == nil || len(i.negative) >= maxNegatives {
-			i.negative = make(map[string]int64)
-		}
-		i.negative[n] = now + freshFor
-		i.mu.Unlock()
-	}
+	found, err := i.lookup(n, nil)
 	if err != nil {
+		i.noteMissing(n, err)
 		return nil, err
 	}
 	return found, nil
 }
 
-// lookup asks the server for name.
-func (i *inode) lookup(n string) (*inode, error) {
+// noteMissing remembers, if err is ENOENT, that n isn't there.
+func (i *inode) noteMissing(n string, err error) {
+	if err != unix.ENOENT {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.negative == nil || len(i.negative) >= maxNegatives {
+		i.negative = make(map[string]int64)
+	}
+	i.negative[n] = monotonic() + freshFor
+}
+
+// Revalidate finds name, which was known, once more.
+func (i *inode) Revalidate(c *vfs.Context, n string, known vfs.Inode) (vfs.Inode, error) {
+	old, ok := known.(*inode)
+	if !ok {
+		return i.Lookup(c, n) // in memory
+	}
+	found, err := i.lookup(n, old)
+	if err != nil {
+		i.noteMissing(n, err)
+		return nil, err
+	}
+	return found, nil
+}
+
+// Forget notes that the host took the name away.
+func (i *inode) Forget(n string, known vfs.Inode) {
+	if old, ok := known.(*inode); ok {
+		old.unlinked(i, n)
+	}
+}
+
+// lookup asks the server for name. known is what it was before, or nil.
+func (i *inode) lookup(n string, known *inode) (*inode, error) {
 	f := i.fs
 	dir, err := i.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer i.release(dir)
+	var before uint64
+	if known != nil && known.file != nil {
+		before = known.file.changes.Load()
+	}
 	fid := f.c.newFid()
 	q, err := f.c.walk(dir, fid, n)
 	if err != nil {
@@ -65,7 +96,17 @@ func (i *inode) lookup(n string) (*inode, error) {
 		f.c.clunk(fid)
 		return nil, err
 	}
-	found := f.same(a, i, n)
+	var found *inode
+	switch {
+	case known == nil || known.path.Load() != a.qid.path || known.mode.Load()&unix.S_IFMT != a.mode&unix.S_IFMT || !known.hasName(i, n):
+		found = f.same(a, i, n)
+	case known.file != nil:
+		found = known
+		known.file.refreshed(a, before)
+	default:
+		found = known
+		known.set(a, false)
+	}
 	if found == nil {
 		found = f.newInode(a)
 		f.enter(found)
@@ -80,10 +121,10 @@ func (i *inode) lookup(n string) (*inode, error) {
 // give a number twice.
 func (f *FS) same(a attributes, dir *inode, n string) *inode {
 	known := f.find(a.qid.path)
-	if known == nil || a.mode&unix.S_IFMT == unix.S_IFDIR || known.mode.Load()&unix.S_IFMT != a.mode&unix.S_IFMT || known.gone() {
+	if known == nil || known.mode.Load()&unix.S_IFMT != a.mode&unix.S_IFMT || known.gone() {
 		return nil
 	}
-	if a.nlink < 2 && !known.hasName(dir, n) {
+	if (a.nlink < 2 || a.mode&unix.S_IFMT == unix.S_IFDIR) && !known.hasName(dir, n) {
 		return nil
 	}
 	known.expire() // a may be older than what we wrote meanwhile
@@ -153,7 +194,7 @@ func (i *inode) make(n string, uid, gid uint32, act func(dir uint32) (open uint3
 	if err != nil {
 		return nil, err
 	}
-	made, err := i.lookup(n)
+	made, err := i.lookup(n, nil)
 	if err != nil {
 		if open != noFid {
 			f.c.clunk(open)

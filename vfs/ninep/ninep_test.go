@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -468,6 +469,110 @@ func TestHostChangesShow(t *testing.T) {
 	}
 	var a vfs.Attr
 	m.want("removed", m.Stat(vfs.AtCWD, "/gone", 0, &a), unix.ENOENT)
+}
+
+// Names that were found are looked up again when they are old: the host may have put another file there.
+func TestHostReplaces(t *testing.T) {
+	m := mount(t)
+	m.ok("mkdir", os.MkdirAll(m.host("d/sub"), 0o755))
+	m.hostWrite("d/sub/f", "old")
+	m.hostWrite("d/becomes", "a file")
+	m.hostWrite("d/moves", "content")
+	m.ok("mkdir", m.Chdir("/d/sub"))
+	if got := m.read("/d/sub/f") + m.read("f") + m.read("/d/becomes") + m.read("/d/moves"); got != "oldolda filecontent" {
+		t.Errorf("read %q", got)
+	}
+	open := m.open("/d/sub/f", unix.O_RDONLY)
+	defer open.Decref()
+	m.ok("remove", os.Remove(m.host("d/becomes")))
+	m.ok("mkdir", os.Mkdir(m.host("d/becomes"), 0o700))
+	m.hostWrite("d/becomes/x", "inside")
+	m.hostWrite("d/new", "a new one")
+	m.ok("rename", os.Rename(m.host("d/new"), m.host("d/sub/f")))
+	m.ok("rename", os.Rename(m.host("d/moves"), m.host("d/moved")))
+	time.Sleep(time.Duration(freshFor) + 50*time.Millisecond)
+	if got := m.read("/d/sub/f"); got != "a new one" {
+		t.Errorf("read %q", got)
+	}
+	if got := m.read("f"); got != "a new one" {
+		t.Errorf("from the working directory, read %q", got)
+	}
+	if got := m.get(open, 10); got != "old" {
+		t.Errorf("the file that was replaced has %q", got)
+	}
+	var a vfs.Attr
+	if err := open.Stat(&a); err != nil || a.Nlink != 0 {
+		t.Errorf("it has %d names, %v", a.Nlink, err)
+	}
+	if got := m.read("/d/becomes/x"); got != "inside" {
+		t.Errorf("read %q", got)
+	}
+	m.want("moved", m.Stat(vfs.AtCWD, "/d/moves", 0, &a), unix.ENOENT)
+	if got := m.read("/d/moved"); got != "content" {
+		t.Errorf("read %q", got)
+	}
+	m.ok("remove", os.RemoveAll(m.host("d")))
+	time.Sleep(time.Duration(freshFor) + 50*time.Millisecond)
+	m.want("removed", m.Stat(vfs.AtCWD, "f", 0, &a), unix.ENOENT)
+	m.want("removed", m.Stat(vfs.AtCWD, "/d", 0, &a), unix.ENOENT)
+	m.ok("mkdir", m.Mkdir(vfs.AtCWD, "/d", 0o755))
+	m.write("/d/f", "again")
+	m.ok("chdir", m.Chdir("/"))
+}
+
+// Walking a large tree leaves a bounded number of dentries and inodes, and what is in use stays.
+func TestEviction(t *testing.T) {
+	m := mount(t)
+	const dirs, files = 36, 280
+	for d := range dirs {
+		m.ok("mkdir", os.Mkdir(m.host(fmt.Sprint(d)), 0o755))
+		for f := range files {
+			m.hostWrite(fmt.Sprint(d, "/", f), "")
+		}
+	}
+	m.hostWrite("0/kept", "kept")
+	m.ok("chdir", m.Chdir("/0"))
+	kept := m.open("/0/kept", unix.O_RDWR)
+	defer kept.Decref()
+	sub := m.open("/1", unix.O_RDONLY|unix.O_DIRECTORY)
+	defer sub.Decref()
+	var a vfs.Attr
+	for d := range dirs {
+		for f := range files {
+			if err := m.Stat(vfs.AtCWD, fmt.Sprintf("/%d/%d", d, f), 0, &a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ino := a.Ino
+	for k := 0; k < 500 && vfs.CachedDentries() > vfs.MaxDentries(); k++ {
+		time.Sleep(time.Millisecond)
+	}
+	if n := vfs.CachedDentries(); n > vfs.MaxDentries() {
+		t.Errorf("%d dentries are cached, %d may be", n, vfs.MaxDentries())
+	}
+	m.put(kept, "still")
+	if got := m.read("kept"); got != "still" {
+		t.Errorf("read %q", got)
+	}
+	m.ok("stat", m.Stat(vfs.AtCWD, fmt.Sprintf("/%d/%d", dirs-1, files-1), 0, &a))
+	if a.Ino != ino {
+		t.Errorf("inode %d, before %d", a.Ino, ino)
+	}
+	runtime.GC()
+	m.fs.DropFids()
+	m.fs.inodesMu.Lock()
+	alive := 0
+	for _, w := range m.fs.inodes {
+		if w.Value() != nil {
+			alive++
+		}
+	}
+	m.fs.inodesMu.Unlock()
+	if alive > int(vfs.MaxDentries())+100 {
+		t.Errorf("%d inodes are alive", alive)
+	}
+	m.ok("chdir", m.Chdir("/"))
 }
 
 func TestMappings(t *testing.T) {
