@@ -329,7 +329,7 @@ func (p *Pipe) write(src *mm.Buffer, left int, packet bool) (int, error) {
 		frame := p.spare
 		if frame == 0 {
 			var ok bool
-			if frame, ok = metal.AllocFrame(metal.OwnerPageCache); !ok {
+			if frame, ok = mm.AllocFrame(metal.OwnerPageCache); !ok {
 				return n, unix.ENOMEM
 			}
 		}

@@ -71,6 +71,14 @@ func FaultAccess(errorCode uint64) Access {
 // the access can be tried again, *SegvError, *BusError, or ENOMEM when there is no frame and the
 // program must die.
 func (as *AddressSpace) Fault(addr uint64, access Access) error {
+	err := as.fault(addr, access)
+	for tries := 0; err == unix.ENOMEM && tries < 3 && Reclaim(reclaimBatch) > 0; tries++ {
+		err = as.fault(addr, access)
+	}
+	return err
+}
+
+func (as *AddressSpace) fault(addr uint64, access Access) error {
 	if addr >= UserEnd {
 		return &SegvError{addr, MapErr}
 	}

@@ -10,6 +10,14 @@ import (
 // Fork returns a copy of as for a child process: private pages are shared until one side writes,
 // shared memory stays shared. Memory locks aren't inherited. With limits nil the child has as's. ENOMEM.
 func (as *AddressSpace) Fork(limits Limits) (*AddressSpace, error) {
+	child, err := as.fork(limits)
+	for tries := 0; err == unix.ENOMEM && tries < 3 && Reclaim(reclaimBatch) > 0; tries++ {
+		child, err = as.fork(limits)
+	}
+	return child, err
+}
+
+func (as *AddressSpace) fork(limits Limits) (*AddressSpace, error) {
 	child, err := New(limits)
 	if err != nil {
 		return nil, err

@@ -77,6 +77,18 @@ func (m *Mappings) WriteProtect(off, end uint64) {
 	})
 }
 
+// Age takes from all mappings those pages of [off, end) that weren't accessed since the last Age: the file
+// wants frames back that nobody needs. Locked memory keeps its pages.
+//
+// Precondition: as for Unmap.
+func (m *Mappings) Age(off, end uint64) {
+	m.each(off, end, func(as *AddressSpace, v *vma, from, to uint64) {
+		if v.flags&vmLocked == 0 {
+			as.age(from, to)
+		}
+	})
+}
+
 // each calls do, with the address space locked, for the part [from, to) of each VMA that maps
 // something of [off, end).
 func (m *Mappings) each(off, end uint64, do func(as *AddressSpace, v *vma, from, to uint64)) {
@@ -122,6 +134,34 @@ func (as *AddressSpace) writeProtect(start, end uint64) {
 			if entry := &table[amd64.Index(va)]; *entry&amd64.EntryWritable != 0 {
 				*entry &^= writable
 				as.table.Changed(va)
+			}
+		}
+		metal.CondResched()
+	}
+}
+
+// age empties the entries of a file's frames in [start, end) that weren't accessed since it looked last.
+func (as *AddressSpace) age(start, end uint64) {
+	as.notePeak()
+	for va := start; va < end; {
+		table, base := as.table.Next(va, end)
+		if table == nil {
+			return
+		}
+		va = max(va, base)
+		for stop := min(end, base+amd64.LeafSpan); va < stop; va += PageSize {
+			entry := &table[amd64.Index(va)]
+			old := *entry
+			switch {
+			case old == 0 || old&entrySoftware != 0:
+			case old&amd64.EntryAccessed != 0:
+				*entry = old &^ amd64.EntryAccessed
+				as.table.Changed(va)
+			default:
+				*entry = 0
+				as.table.Changed(va)
+				as.uncount(old)
+				as.table.Drop(old.Frame())
 			}
 		}
 		metal.CondResched()

@@ -55,7 +55,7 @@ func New(limits Limits) (*AddressSpace, error) {
 	noExecuteOnce.Do(findNoExecute)
 	as := &AddressSpace{limits: limits, mmapBase: NewLayout(8<<20, nil).MmapBase}
 	as.users.Store(1)
-	if !as.table.Init() {
+	if !as.table.Init() && (Reclaim(reclaimBatch) == 0 || !as.table.Init()) {
 		return nil, unix.ENOMEM
 	}
 	return as, nil

@@ -22,7 +22,7 @@ func (f *fifo) frame(i uint32) []byte {
 
 // grow adds a frame: ENOBUFS if there is none.
 func (f *fifo) grow() error {
-	frame, ok := metal.AllocFrame(metal.OwnerPageCache)
+	frame, ok := mm.AllocFrame(metal.OwnerPageCache)
 	if !ok {
 		return unix.ENOBUFS
 	}

@@ -445,6 +445,11 @@ func (r *file) writeBack(off, end uint64) error {
 	defer r.unhold()
 	r.writeMu.Lock()
 	defer r.writeMu.Unlock()
+	return r.writeBackLocked(off, end)
+}
+
+// writeBackLocked is writeBack. Precondition: writeMu is held.
+func (r *file) writeBackLocked(off, end uint64) error {
 	first, last := off/pageSize, (end-1)/pageSize
 	for {
 		run, frames, more := r.pages.cleanRun(first, last, uint64(r.fs.c.pages))

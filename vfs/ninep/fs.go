@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
+	"elver/kernel/mm"
 	"elver/vfs"
 )
 
@@ -112,8 +113,11 @@ type FS struct {
 	specials
 }
 
+var shrinkOnce sync.Once
+
 // New mounts the share that t leads to.
 func New(t Transport, o Options) (*FS, error) {
+	shrinkOnce.Do(func() { mm.RegisterShrinker(Reclaim) })
 	f := &FS{c: newClient(t), options: o, dev: vfs.NewDev(), inodes: make(map[uint64]weak.Pointer[inode]), sweepAt: 1024, dirty: make(map[*file]struct{})}
 	if err := f.c.start(); err != nil {
 		return nil, err

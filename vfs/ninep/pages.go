@@ -221,7 +221,7 @@ func (p *pages) clearTail(size int64) {
 
 // The page cache takes no more than a share of the memory, and less when that is scarce.
 const (
-	cacheShare = 3 // a third of all
+	cacheShare = 2 // half of all
 	cacheSpare = 8 // an eighth stays free
 	evictBatch = 64
 )
@@ -236,25 +236,35 @@ func newPage() (uint64, error) {
 			Reclaim(2 * evictBatch)
 		}
 	}
-	frame, ok := metal.AllocFrame(metal.OwnerPageCache)
+	frame, ok := mm.AllocFrame(metal.OwnerPageCache)
 	if !ok {
-		if Reclaim(evictBatch) == 0 {
-			return 0, unix.ENOMEM
-		}
-		if frame, ok = metal.AllocFrame(metal.OwnerPageCache); !ok {
-			return 0, unix.ENOMEM
-		}
+		return 0, unix.ENOMEM
 	}
 	return frame, nil
 }
 
-// Reclaim gives back about n frames of pages that are clean and in no mapping, those first that were used
-// longest ago, and returns how many. Whoever finds no free frame may call it, with none of this package's
-// locks held.
+// Reclaim gives back about n frames of pages, and returns how many: those that were used longest ago and are
+// clean and in no mapping, then those that mappings haven't used lately, and at last those that have to be
+// written back first. It is mm's shrinker.
+//
+// Precondition: no lock of this package is held but writeMu.
 func Reclaim(n int) int {
+	freed := evict(n, 2, false)
+	if freed < n {
+		freed += evict(n-freed, 3, true)
+	}
+	if freed < n && writeBackSome() {
+		freed += evict(n-freed, 3, true)
+	}
+	return freed
+}
+
+// evict looks at all pages rounds times, until it has given back n of them. mapped: those that are mapped
+// lose what mappings don't use.
+func evict(n, rounds int, mapped bool) int {
 	freed := 0
 	resident.mu.Lock()
-	looks := 2*resident.leaves.Len() + 1 // each page twice: the first time it may just have been used
+	looks := rounds*resident.leaves.Len() + 1 // the first time a page may just have been used
 	resident.mu.Unlock()
 	for ; looks > 0 && freed < n; looks-- {
 		resident.mu.Lock()
@@ -266,16 +276,50 @@ func Reclaim(n int) int {
 		resident.leaves.MoveToBack(e)
 		l := e.Value.(*leaf)
 		resident.mu.Unlock()
-		freed += l.evict()
+		freed += l.evict(mapped)
+		metal.CondResched()
 	}
 	return freed
 }
 
+// writeBackSome writes back the dirty pages of files that nobody writes to now, and says whether there are any.
+func writeBackSome() bool {
+	var files []*file
+	resident.mu.Lock()
+	for e := resident.leaves.Front(); e != nil; e = e.Next() {
+		// Leaves of a file mostly stand together.
+		if r := e.Value.(*leaf).pages.owner; len(files) == 0 || files[len(files)-1] != r {
+			files = append(files, r)
+		}
+	}
+	resident.mu.Unlock()
+	wrote := false
+	for _, r := range files {
+		r.pages.mu.Lock()
+		dirty := r.pages.dirty > 0
+		r.pages.mu.Unlock()
+		// Whoever holds writeMu may be the one that needs the memory.
+		if !dirty || !r.writeMu.TryLock() {
+			continue
+		}
+		r.hold()
+		wrote = r.writeBackLocked(0, 1<<63) == nil || wrote
+		r.writeMu.Unlock()
+		r.unhold()
+	}
+	return wrote
+}
+
 // evict takes the pages out of l that nobody needs.
-func (l *leaf) evict() int {
+func (l *leaf) evict(mapped bool) int {
 	p := l.pages
 	var frames []uint64
 	p.mu.Lock()
+	if mapped && l.isMapped() {
+		p.mu.Unlock()
+		p.mappings.Age(l.key*leafPages*pageSize, (l.key+1)*leafPages*pageSize)
+		p.mu.Lock()
+	}
 	for k, entry := range l.frames {
 		switch {
 		case entry == 0 || entry&pageDirty != 0:
@@ -288,6 +332,16 @@ func (l *leaf) evict() int {
 	p.mu.Unlock()
 	unref(frames)
 	return len(frames)
+}
+
+// isMapped says whether somebody else has frames of clean pages. Precondition: pages.mu is held.
+func (l *leaf) isMapped() bool {
+	for _, entry := range l.frames {
+		if entry != 0 && entry&pageDirty == 0 && metal.Refs(entry&^pageBits) > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // Resident returns how many frames all files of all shares have here.

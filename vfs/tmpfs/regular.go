@@ -202,7 +202,7 @@ func (r *regular) newFrame() (uint64, error) {
 	if err := r.tmpfs().charge(1); err != nil {
 		return 0, err
 	}
-	frame, ok := metal.AllocFrame(metal.OwnerPageCache)
+	frame, ok := mm.AllocFrame(metal.OwnerPageCache)
 	if !ok {
 		r.tmpfs().uncharge(1)
 		return 0, unix.ENOSPC

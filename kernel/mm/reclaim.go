@@ -1,0 +1,72 @@
+package mm
+
+import (
+	"runtime"
+	"sync"
+
+	"elver/runtime/metal"
+)
+
+// Reclaim: memory that only saves work, such as pages of files that can be read again, is given back before
+// anybody is refused a frame. Those who keep such memory register a shrinker.
+
+var shrinkers struct {
+	mu   sync.Mutex // guards list
+	list []func(frames int) int
+}
+
+// reclaimBatch is how many frames are reclaimed when one is missing.
+const reclaimBatch = 64
+
+// RegisterShrinker has shrink called when memory is scarce. It gives about that many frames back, may park
+// meanwhile, and returns how many it gave: 0 when it has none.
+func RegisterShrinker(shrink func(frames int) int) {
+	shrinkers.mu.Lock()
+	defer shrinkers.mu.Unlock()
+	if shrinkers.list == nil {
+		watchHeap()
+	}
+	shrinkers.list = append(shrinkers.list, shrink)
+}
+
+// Reclaim gives back about n frames, and returns how many.
+//
+// Precondition: the caller holds no lock of an address space, and none that a shrinker takes.
+func Reclaim(n int) int {
+	shrinkers.mu.Lock()
+	list := shrinkers.list
+	shrinkers.mu.Unlock()
+	freed := 0
+	for _, shrink := range list {
+		if freed >= n {
+			break
+		}
+		freed += shrink(n - freed)
+	}
+	return freed
+}
+
+// AllocFrame is metal.AllocFrame, after a Reclaim if need be.
+//
+// Precondition: as for Reclaim.
+func AllocFrame(o metal.Owner) (pa uint64, ok bool) {
+	pa, ok = metal.AllocFrame(o)
+	for tries := 0; !ok && tries < 3 && Reclaim(reclaimBatch) > 0; tries++ {
+		pa, ok = metal.AllocFrame(o)
+	}
+	return pa, ok
+}
+
+// watchHeap keeps the reserve free for the Go heap: when that has taken of it, as a collection that just ended
+// shows, pages go.
+func watchHeap() {
+	type sentinel struct{ _ [16]byte }
+	var again func(*sentinel)
+	again = func(s *sentinel) {
+		if f := metal.Frames(); f.Free < f.Reserve {
+			go Reclaim(int(f.Reserve - f.Free))
+		}
+		runtime.SetFinalizer(s, again)
+	}
+	runtime.SetFinalizer(new(sentinel), again)
+}
