@@ -1,8 +1,12 @@
 // Package virtionet drives virtio network devices (virtio 1.2, 5.1) as links of netstack.
 //
-// A frame is copied once each way, between netstack's buffers and frames of the driver's. Received frames
-// are delivered in batches on a goroutine of the link's own, and the device is told of new buffers once
-// a batch. Nothing is offloaded to the device yet.
+// A packet is copied once each way, between netstack's buffers and frames of the driver's. Where the device
+// does checksums and segmentation, TCP's packets of up to 64 KiB cross it as they are. Received packets are
+// delivered in batches on the goroutine that serves the interrupt, with interrupts off until there are no
+// more; frames that were sent are taken back when the next ones are, without an interrupt.
+//
+// The device is trusted with nothing: what it says about a packet is checked before it is believed, but for
+// its word that a checksum is right.
 //
 // Lock order: Link.mu is a leaf.
 package virtionet
@@ -12,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -25,22 +31,29 @@ import (
 
 // Features (5.1.3).
 const (
-	featureMTU       = 1 << 3
-	featureMAC       = 1 << 5
-	featureMergeable = 1 << 15
+	featureChecksum      = 1 << 0 // the device completes checksums
+	featureGuestChecksum = 1 << 1 // and may leave them to be completed
+	featureMTU           = 1 << 3
+	featureMAC           = 1 << 5
+	featureGuestTSO4     = 1 << 7 // the device may pass large packets of TCP
+	featureGuestTSO6     = 1 << 8
+	featureHostTSO4      = 1 << 11 // and takes them
+	featureHostTSO6      = 1 << 12
+	featureMergeable     = 1 << 15 // a packet may lie in several buffers
+	featureStatus        = 1 << 16
 )
 
-// Sizes in bytes of the header before a frame: the short one is that of devices before virtio 1.0
-// without mergeable buffers (5.1.6).
-const (
-	headerSize      = 12
-	shortHeaderSize = 10
-)
+// wanted is what the driver makes use of. Large packets need the buffers of several frames.
+const wanted = virtio.FeatureIndirect | virtio.FeatureEventIdx | featureChecksum | featureGuestChecksum | featureMTU |
+	featureMAC | featureGuestTSO4 | featureGuestTSO6 | featureHostTSO4 | featureHostTSO6 | featureMergeable | featureStatus
 
 // Offsets in the configuration (5.1.4).
 const (
-	configMAC = 0
-	configMTU = 10
+	configMAC    = 0
+	configStatus = 6
+	configMTU    = 10
+
+	statusUp = 1 << 0
 )
 
 // Queues (5.1.2).
@@ -51,16 +64,30 @@ const (
 
 const (
 	defaultMTU = 1500
-	maxMTU     = metal.FrameSize - headerSize - header.EthernetMinimumSize
-	mostFrames = 128 // of a queue
+	// largestPacket is what a device may pass at most: 64 KiB of IP, and Ethernet's header.
+	largestPacket = 1<<16 + header.EthernetMinimumSize
+	mostFrames    = 128 // that wait to be received in
+	fewestFrames  = 16
+	mostSending   = 512 // frames to send in: eight large packets and many small ones
 )
 
-// slot is a request with a frame of memory.
-type slot struct {
+// How long a packet waits for the device to take others: longer than any that works needs.
+const (
+	roomTries = 8
+	roomWait  = 10 * time.Millisecond
+)
+
+// inbound is a frame to receive in.
+type inbound struct {
 	request virtio.Request
 	pa      uint64
 	written uint32
-	err     error
+}
+
+// outbound is a packet that is being sent.
+type outbound struct {
+	request virtio.Request
+	frames  []uint64
 }
 
 // Link is a network card.
@@ -68,66 +95,99 @@ type Link struct {
 	device        *virtio.Device
 	receive, send *virtio.Queue
 	mac           tcpip.LinkAddress
-	mtu           uint32
 	header        int
-	arrived       chan struct{} // holds a token when received isn't empty
+	mergeable     bool
+	segments      bool // the device cuts large packets
+	maxMTU        uint32
+	mtu           atomic.Uint32
+	down          atomic.Bool
+	dispatcher    atomic.Pointer[stack.NetworkDispatcher]
+	onStatus      atomic.Pointer[func()]
 
-	mu         sync.Mutex // guards what follows
-	dispatcher stack.NetworkDispatcher
-	received   []*slot
-	idle       []*slot // for sending
+	// The goroutine that polls the receive queue has these.
+	received []*inbound
+	partial  partial
+	checked  atomic.Bool // the packet that is delivered now has a good checksum
+
+	room chan struct{} // holds a token when frames came back that somebody waited for
+
+	mu        sync.Mutex // guards what follows
+	idle      []*outbound
+	frames    []uint64 // to send in
+	allocated int
+	most      int // of allocated
+	waiting   int
 }
 
 // Open starts a device, and returns it as an Ethernet link.
 func Open(v *virtio.Device) (stack.LinkEndpoint, error) {
-	features, err := v.Start(virtio.FeatureIndirect | featureMAC | featureMTU | featureMergeable)
+	l, err := open(v)
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{device: v, mtu: defaultMTU, header: headerSize, arrived: make(chan struct{}, 1)}
-	if v.Legacy() && features&featureMergeable == 0 {
+	return Ethernet{ethernet.New(l), l}, nil
+}
+
+// Ethernet is a card as netstack sees it.
+type Ethernet struct {
+	*ethernet.Endpoint
+	card *Link
+}
+
+// GSOMaxSize returns how large a packet may be that is cut later.
+func (Ethernet) GSOMaxSize() uint32 { return stack.GVisorGSOMaxSize }
+
+// SupportedGSO says who cuts large packets: the device if it can.
+func (e Ethernet) SupportedGSO() stack.SupportedGSO {
+	if e.card.segments {
+		return stack.HostGSOSupported
+	}
+	return stack.GVisorGSOSupported
+}
+
+// Up says whether the cable is plugged in.
+func (e Ethernet) Up() bool { return !e.card.down.Load() }
+
+// OnStatus has f called when Up may have changed.
+func (e Ethernet) OnStatus(f func()) { e.card.onStatus.Store(&f) }
+
+func open(v *virtio.Device) (*Link, error) {
+	features, err := v.Start(wanted)
+	if err == nil && features&featureMergeable == 0 && features&(featureGuestTSO4|featureGuestTSO6) != 0 {
+		features, err = v.Start(wanted &^ (featureGuestTSO4 | featureGuestTSO6))
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{device: v, header: headerSize, mergeable: features&featureMergeable != 0, room: make(chan struct{}, 1)}
+	if v.Legacy() && !l.mergeable {
 		l.header = shortHeaderSize
 	}
+	const cutting = featureChecksum | featureHostTSO4 | featureHostTSO6
+	l.segments = features&cutting == cutting
 	if err := l.configure(features); err != nil {
 		return nil, err
 	}
 	if l.receive, err = v.NewQueue(receiveQueue, mostFrames); err != nil {
 		return nil, err
 	}
-	if l.send, err = v.NewQueue(sendQueue, mostFrames); err != nil {
+	if l.send, err = v.NewQueue(sendQueue, 0); err != nil {
 		return nil, err
+	}
+	l.receive.SetAfter(l.deliver)
+	l.send.SetQuiet()
+	if features&featureStatus != 0 {
+		v.OnConfigChange(l.look)
 	}
 	if err := v.Run(); err != nil {
 		return nil, err
 	}
-	for range l.send.Size() {
-		s, err := newSlot()
-		if err != nil {
-			break
-		}
-		s.request.Done = func(*virtio.Request, uint32, error) { l.sent(s) }
-		l.idle = append(l.idle, s)
-	}
-	buffers := 0
-	for range l.receive.Size() {
-		s, err := newSlot()
-		if err != nil {
-			break
-		}
-		s.request.In = []virtio.Buffer{{PA: s.pa, Len: metal.FrameSize}}
-		s.request.Done = func(_ *virtio.Request, n uint32, err error) { l.came(s, n, err) }
-		if err := l.receive.Add(&s.request); err != nil {
-			return nil, err
-		}
-		buffers++
-	}
-	if buffers == 0 || len(l.idle) == 0 {
+	l.look()
+	if err := l.fill(); err != nil {
 		v.Stop("there is no memory for its frames")
-		return nil, errors.New("there is no memory for the frames of the network card: pass a larger -m")
+		return nil, err
 	}
-	l.receive.Notify()
-	go l.deliver()
-	return ethernet.New(l), nil
+	return l, nil
 }
 
 // configure reads the address and the MTU.
@@ -140,6 +200,11 @@ func (l *Link) configure(features uint64) error {
 		return err
 	}
 	l.mac = tcpip.LinkAddress(mac[:])
+	l.mtu.Store(defaultMTU)
+	l.maxMTU = 1<<16 - 1
+	if !l.mergeable {
+		l.maxMTU = uint32(metal.FrameSize - l.header - header.EthernetMinimumSize)
+	}
 	if features&featureMTU == 0 {
 		return nil
 	}
@@ -148,115 +213,192 @@ func (l *Link) configure(features uint64) error {
 		return err
 	}
 	if v := uint32(binary.LittleEndian.Uint16(mtu[:])); v >= header.IPv4MinimumMTU {
-		l.mtu = min(v, maxMTU)
+		l.maxMTU = min(v, l.maxMTU)
+		l.mtu.Store(l.maxMTU)
 	}
 	return nil
 }
 
-func newSlot() (*slot, error) {
-	pa, ok := metal.AllocFrame(metal.OwnerKernel)
-	if !ok {
-		return nil, errors.New("virtionet: no frame")
+// look reads whether the cable is plugged in.
+func (l *Link) look() {
+	if l.device.Features()&featureStatus == 0 {
+		return
 	}
-	return &slot{pa: pa}, nil
-}
-
-// sent takes a frame back that the device has sent.
-func (l *Link) sent(s *slot) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.idle = append(l.idle, s)
-}
-
-// came queues a received frame for the link's goroutine.
-func (l *Link) came(s *slot, n uint32, err error) {
-	l.mu.Lock()
-	s.written, s.err = n, err
-	l.received = append(l.received, s)
-	l.mu.Unlock()
-	select {
-	case l.arrived <- struct{}{}:
-	default:
+	var status [2]byte
+	if l.device.Config(configStatus, status[:]) != nil {
+		return
+	}
+	down := status[0]&statusUp == 0
+	if l.down.Swap(down) != down {
+		if f := l.onStatus.Load(); f != nil {
+			(*f)()
+		}
 	}
 }
 
-// deliver hands received frames to the stack, for ever or until the device fails.
-func (l *Link) deliver() {
-	var batch []*slot
-	for range l.arrived {
-		l.mu.Lock()
-		batch, l.received = l.received, batch[:0]
-		d := l.dispatcher
-		l.mu.Unlock()
-		for _, s := range batch {
-			if s.err != nil {
-				return
-			}
-			if pkt := l.packet(s); pkt != nil && d != nil {
-				d.DeliverNetworkPacket(0, pkt)
-				pkt.DecRef()
-			}
-			if err := l.receive.Add(&s.request); err != nil {
-				return
+// fill makes the frames to receive in, as many as suit the machine.
+func (l *Link) fill() error {
+	total := int(metal.Frames().Total)
+	l.most = max(min(total/32, mostSending), 4*fewestFrames)
+	count := min(max(total/64, fewestFrames), l.receive.Size())
+	filled := 0
+	for range count {
+		pa, ok := metal.AllocFrame(metal.OwnerKernel)
+		if !ok {
+			break
+		}
+		in := &inbound{pa: pa}
+		in.request.In = []virtio.Buffer{{PA: pa, Len: metal.FrameSize}}
+		in.request.Done = func(_ *virtio.Request, n uint32, err error) {
+			if err == nil {
+				in.written = n
+				l.received = append(l.received, in)
 			}
 		}
-		l.receive.Notify()
-		metal.CondResched()
+		if err := l.receive.Add(&in.request); err != nil {
+			return err
+		}
+		filled++
+	}
+	if filled == 0 {
+		return errors.New("there is no memory for the frames of the network card: pass a larger -m")
+	}
+	l.receive.Notify()
+	return nil
+}
+
+// deliver hands received packets to the stack, and gives the frames back to the device.
+func (l *Link) deliver() {
+	d := l.dispatcher.Load()
+	for i, in := range l.received {
+		l.received[i] = nil
+		pkt, checked := l.packet(metal.View(in.pa, min(int(in.written), metal.FrameSize)))
+		if l.receive.Add(&in.request) != nil {
+			break // the device failed
+		}
+		if pkt == nil {
+			continue
+		}
+		if d != nil {
+			l.checked.Store(checked)
+			(*d).DeliverNetworkPacket(0, pkt)
+		}
+		pkt.DecRef()
+	}
+	l.received = l.received[:0]
+	l.receive.Notify()
+}
+
+// partial is a packet of which some buffers have come.
+type partial struct {
+	view    *buffer.View // nil: it is dropped
+	left    int          // buffers that are yet to come
+	checked bool
+}
+
+// packet copies what came in a buffer, and returns the packet that it completes, nil if it doesn't. checked
+// says that its checksum needs no look.
+func (l *Link) packet(p []byte) (pkt *stack.PacketBuffer, checked bool) {
+	if l.partial.left == 0 {
+		h, ok := parseHeader(p, l.header, l.mergeable)
+		if !ok {
+			return nil, false
+		}
+		p = p[l.header:]
+		l.partial = partial{left: h.buffers, checked: h.flags&(flagNeedsChecksum|flagChecked) != 0}
+		// The buffers but for the last one are full.
+		if size := len(p) + (h.buffers-1)*metal.FrameSize; size <= largestPacket+metal.FrameSize {
+			l.partial.view = buffer.NewView(size)
+		}
+	}
+	l.partial.left--
+	if v := l.partial.view; v != nil {
+		if v.Size()+len(p) > largestPacket {
+			v.Release()
+			l.partial.view = nil
+		} else {
+			v.Write(p)
+		}
+	}
+	if l.partial.left > 0 || l.partial.view == nil {
+		return nil, false
+	}
+	view := l.partial.view
+	l.partial.view = nil
+	if view.Size() < header.EthernetMinimumSize {
+		view.Release()
+		return nil, false
+	}
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)}), l.partial.checked
+}
+
+// sent takes back what the device has sent.
+func (l *Link) sent(out *outbound) {
+	l.mu.Lock()
+	l.idle = append(l.idle, out)
+	l.frames = append(l.frames, out.frames...)
+	out.frames = out.frames[:0]
+	waiting := l.waiting > 0
+	l.mu.Unlock()
+	if waiting {
+		select {
+		case l.room <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// packet copies a received frame, and returns nil if it is none. A frame always fits in one buffer, since
-// the device was offered no segmentation.
-func (l *Link) packet(s *slot) *stack.PacketBuffer {
-	n := min(int(s.written), metal.FrameSize)
-	if n < l.header+header.EthernetMinimumSize {
-		return nil
-	}
-	view := buffer.NewViewWithData(metal.View(s.pa, n)[l.header:])
-	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
-}
-
-// take returns a frame to send in.
-func (l *Link) take() *slot {
+// take returns a packet to send with frames for n bytes, nil if there are none now.
+func (l *Link) take(n int) *outbound {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.idle) == 0 {
-		return nil
+	var out *outbound
+	if k := len(l.idle); k > 0 {
+		out = l.idle[k-1]
+		l.idle = l.idle[:k-1]
+	} else {
+		out = new(outbound)
+		out.request.Done = func(*virtio.Request, uint32, error) { l.sent(out) }
 	}
-	s := l.idle[len(l.idle)-1]
-	l.idle = l.idle[:len(l.idle)-1]
-	return s
+	out.request.Out = out.request.Out[:0]
+	for ; n > 0; n -= metal.FrameSize {
+		pa, ok := l.frame()
+		if !ok {
+			l.frames = append(l.frames, out.frames...)
+			out.frames = out.frames[:0]
+			l.idle = append(l.idle, out)
+			return nil
+		}
+		out.frames = append(out.frames, pa)
+		out.request.Out = append(out.request.Out, virtio.Buffer{PA: pa, Len: uint32(min(n, metal.FrameSize))})
+	}
+	return out
 }
 
-// WritePackets sends packets: ErrNoBufferSpace when the device is behind.
+// frame returns a frame to send in. Precondition: mu is held.
+func (l *Link) frame() (pa uint64, ok bool) {
+	if k := len(l.frames); k > 0 {
+		pa = l.frames[k-1]
+		l.frames = l.frames[:k-1]
+		return pa, true
+	}
+	if l.allocated >= l.most {
+		return 0, false
+	}
+	pa, ok = metal.AllocFrame(metal.OwnerKernel)
+	if ok {
+		l.allocated++
+	}
+	return pa, ok
+}
+
+// WritePackets sends packets: ErrNoBufferSpace when the device is behind and doesn't catch up.
 func (l *Link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	n := 0
 	var failure tcpip.Error
+	l.send.Poll()
 	for _, pkt := range list.AsSlice() {
-		s := l.take()
-		if s == nil {
-			l.send.Notify()
-			l.send.Poll()
-			if s = l.take(); s == nil {
-				failure = &tcpip.ErrNoBufferSpace{}
-				break
-			}
-		}
-		if l.header+pkt.Size() > metal.FrameSize {
-			l.sent(s)
-			failure = &tcpip.ErrMessageTooLong{}
-			break
-		}
-		to := metal.View(s.pa, metal.FrameSize)
-		clear(to[:l.header])
-		at := l.header
-		for _, part := range pkt.AsSlices() {
-			at += copy(to[at:], part)
-		}
-		s.request.Out = append(s.request.Out[:0], virtio.Buffer{PA: s.pa, Len: uint32(at)})
-		if err := l.send.Add(&s.request); err != nil {
-			l.sent(s)
-			failure = &tcpip.ErrNoBufferSpace{}
+		if failure = l.write(pkt); failure != nil {
 			break
 		}
 		n++
@@ -265,25 +407,82 @@ func (l *Link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	return n, failure
 }
 
+func (l *Link) write(pkt *stack.PacketBuffer) tcpip.Error {
+	size := pkt.Size()
+	if size > largestPacket {
+		return &tcpip.ErrMessageTooLong{}
+	}
+	for try := 0; ; try++ {
+		if out := l.take(l.header + size); out != nil {
+			l.copy(out.frames, pkt)
+			err := l.send.Add(&out.request)
+			if err == nil {
+				return nil
+			}
+			l.sent(out)
+			if err != virtio.ErrFull {
+				return &tcpip.ErrNoBufferSpace{}
+			}
+		}
+		if try == roomTries {
+			return &tcpip.ErrNoBufferSpace{}
+		}
+		l.waitForRoom()
+	}
+}
+
+// waitForRoom waits until the device has sent something, or a while.
+func (l *Link) waitForRoom() {
+	l.mu.Lock()
+	l.waiting++
+	l.mu.Unlock()
+	l.send.Notify()
+	l.send.Listen()
+	over := time.NewTimer(roomWait)
+	select {
+	case <-l.room:
+	case <-over.C:
+	}
+	over.Stop()
+	l.mu.Lock()
+	l.waiting--
+	l.mu.Unlock()
+}
+
+// copy copies a packet with its header for the device.
+func (l *Link) copy(frames []uint64, pkt *stack.PacketBuffer) {
+	to := metal.View(frames[0], metal.FrameSize)
+	putHeader(to[:l.header], pkt)
+	to = to[l.header:]
+	for _, part := range pkt.AsSlices() {
+		for len(part) > 0 {
+			if len(to) == 0 {
+				frames = frames[1:]
+				to = metal.View(frames[0], metal.FrameSize)
+			}
+			k := copy(to, part)
+			to, part = to[k:], part[k:]
+		}
+	}
+}
+
 // Attach has received packets go to d.
 func (l *Link) Attach(d stack.NetworkDispatcher) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dispatcher = d
+	if d == nil {
+		l.dispatcher.Store(nil)
+		return
+	}
+	l.dispatcher.Store(&d)
 }
 
 // IsAttached says whether packets go anywhere.
-func (l *Link) IsAttached() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.dispatcher != nil
-}
+func (l *Link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
 // MTU returns how long a frame may be, with its Ethernet header.
-func (l *Link) MTU() uint32 { return l.mtu + header.EthernetMinimumSize }
+func (l *Link) MTU() uint32 { return l.mtu.Load() + header.EthernetMinimumSize }
 
-// SetMTU does nothing: the device says what it takes.
-func (*Link) SetMTU(uint32) {}
+// SetMTU sets how long a packet may be, within what the device takes.
+func (l *Link) SetMTU(mtu uint32) { l.mtu.Store(min(mtu, l.maxMTU)) }
 
 // MaxHeaderLength returns 0: the header that the device wants is in no packet.
 func (*Link) MaxHeaderLength() uint16 { return 0 }
@@ -294,8 +493,15 @@ func (l *Link) LinkAddress() tcpip.LinkAddress { return l.mac }
 // SetLinkAddress does nothing.
 func (*Link) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities returns none.
-func (*Link) Capabilities() stack.LinkEndpointCapabilities { return 0 }
+// Capabilities says whether the checksum of the packet that is being delivered needs no look: netstack asks
+// for each packet, on the goroutine that delivers it, and nowhere else. Checksums to send that the device
+// completes are a matter of GSO (see putHeader).
+func (l *Link) Capabilities() stack.LinkEndpointCapabilities {
+	if l.checked.Load() {
+		return stack.CapabilityRXChecksumOffload
+	}
+	return 0
+}
 
 // ARPHardwareType says Ethernet.
 func (*Link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }

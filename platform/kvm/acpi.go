@@ -344,6 +344,7 @@ func (f fields) either(wide, narrow int) register {
 // madt is what matters of the Multiple APIC Description Table (5.2.12).
 type madt struct {
 	cpus      int // enabled ones
+	places    int // those, and ones that can be plugged in
 	ioapics   []ioapicEntry
 	overrides []override
 }
@@ -394,13 +395,9 @@ func parseMADT(t []byte) madt {
 		p = p[n:]
 		switch e[0] {
 		case madtLocalAPIC:
-			if e.u32(4)&madtEnabled != 0 && m.cpus < maxCPUs {
-				m.cpus++
-			}
+			m.addCPU(e.u32(4))
 		case madtLocalX2:
-			if e.u32(8)&madtEnabled != 0 && m.cpus < maxCPUs {
-				m.cpus++
-			}
+			m.addCPU(e.u32(8))
 		case madtIOAPIC:
 			if n >= 12 && len(m.ioapics) < maxIOAPICs {
 				m.ioapics = append(m.ioapics, ioapicEntry{pa: uint64(e.u32(4)), gsiBase: e.u32(8)})
@@ -412,6 +409,16 @@ func parseMADT(t []byte) madt {
 		}
 	}
 	return m
+}
+
+// addCPU counts a CPU, which is one to be plugged in later unless its flags say that it is enabled.
+func (m *madt) addCPU(flags uint32) {
+	if m.places < maxCPUs {
+		m.places++
+		if flags&madtEnabled != 0 {
+			m.cpus++
+		}
+	}
 }
 
 // softOff is what goes into the sleep type fields of the PM1 control registers to power off.

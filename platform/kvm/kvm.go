@@ -145,6 +145,11 @@ func (m *Machine) OnPowerButton(pressed func()) error { return m.button.start(pr
 // CPUCount returns how many CPUs the machine has, at least 1.
 func (m *Machine) CPUCount() int { return max(m.acpi.madt.cpus, 1) }
 
+// KeepsOrder says that loads stay behind the stores before a barrier. QEMU before 8.1 leaves barriers out
+// when it emulates a machine that can have only one CPU, and an agreement with it about who wakes whom
+// then loses wake-ups: not one that rests on a memory barrier may be made.
+func (m *Machine) KeepsOrder() bool { return m.acpi.madt.places > 1 || !emulated(m.hw) }
+
 // PowerOff waits until the console's output has left the machine and ends it. The status goes to
 // the host by every channel that there is. It does not return.
 func (m *Machine) PowerOff(status uint8) {

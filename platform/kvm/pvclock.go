@@ -43,6 +43,15 @@ func kvmFeatures(cpu processor) uint32 {
 	return 0
 }
 
+// emulated says that QEMU emulates the CPU (its TCG says so by name).
+func emulated(cpu processor) bool {
+	if _, _, ecx, _ := cpu.CPUID(1, 0); ecx&hypervisorPresent == 0 {
+		return false
+	}
+	_, ebx, ecx, edx := cpu.CPUID(kvmSignatureLeaf, 0)
+	return ebx == 0x54474354 && ecx == 0x43544743 && edx == 0x47435447 // "TCGTCGTCGTCG", by fours
+}
+
 // KVMClock is the clock that KVM keeps for the machine in a page of its memory.
 type KVMClock struct {
 	cpu       processor

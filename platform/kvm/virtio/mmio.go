@@ -66,7 +66,7 @@ func newMMIO(m *kvm.Machine, place kvm.MMIODevice, r kvm.Registers) (*Device, er
 		return nil, fmt.Errorf("%v: a virtio device with an interface of version %d, which Elver doesn't know", place, version)
 	}
 	d := &mmioDeviceAt{place: place, machine: m, typ: typ, old: version == 1, r: r}
-	return &Device{Type: typ, t: d}, nil
+	return &Device{Type: typ, t: d, ordered: m.KeepsOrder()}, nil
 }
 
 func (d *mmioDeviceAt) String() string    { return d.place.String() }
@@ -130,11 +130,15 @@ func (d *mmioDeviceAt) enable(i int, r *ring, _ int) error {
 
 func (d *mmioDeviceAt) notify(i int) { d.r.Store32(mmioQueueNotify, uint32(i)) }
 
-func (d *mmioDeviceAt) acknowledge() {
-	if pending := d.r.Load32(mmioInterrupt); pending != 0 {
+func (d *mmioDeviceAt) acknowledge() (config bool) {
+	pending := d.r.Load32(mmioInterrupt)
+	if pending != 0 {
 		d.r.Store32(mmioInterruptDone, pending)
 	}
+	return pending&isrConfig != 0
 }
+
+func (d *mmioDeviceAt) setConfigInterrupt(int) error { return nil }
 
 func (d *mmioDeviceAt) configLen() int { return mmioBytes - mmioConfig }
 

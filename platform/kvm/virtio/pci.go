@@ -51,6 +51,8 @@ const (
 	commonBytes         = 56
 
 	noVector = 0xffff
+
+	isrConfig = 1 << 1 // 4.1.4.5; the same bit in memory (4.2.2)
 )
 
 // pciDevice is a device on PCI. Of its registers all but the notifications and the ISR are accessed
@@ -124,7 +126,7 @@ func probePCI(m *kvm.Machine, f *kvm.PCIFunction) (*Device, error) {
 		return nil, fmt.Errorf("%v: a virtio device from before virtio 1.0, which Elver doesn't drive on PCI", f)
 	}
 	f.Enable()
-	return &Device{Type: d.typ, t: d}, nil
+	return &Device{Type: d.typ, t: d, ordered: m.KeepsOrder()}, nil
 }
 
 func (d *pciDevice) String() string    { return d.place }
@@ -157,9 +159,19 @@ func (d *pciDevice) interrupts(n int) (list []kvm.Interrupt, err error) {
 	return list, err
 }
 
+func (d *pciDevice) setConfigInterrupt(n int) error {
+	if !d.byMessage {
+		return nil
+	}
+	d.common.Store16(commonConfigVector, uint16(n))
+	if d.common.Load16(commonConfigVector) != uint16(n) {
+		return fmt.Errorf("it has no interrupt for changes of its configuration")
+	}
+	return nil
+}
+
 func (d *pciDevice) enable(i int, r *ring, n int) error {
 	c := d.common
-	c.Store16(commonConfigVector, noVector)
 	c.Store16(commonQueueSelect, uint16(i))
 	c.Store16(commonQueueSize, uint16(r.size))
 	vector := uint16(noVector)
@@ -192,10 +204,8 @@ func (d *pciDevice) enable(i int, r *ring, n int) error {
 func (d *pciDevice) notify(i int) { d.notices.Store16(d.noticeAt[i], uint16(i)) }
 
 // acknowledge reads the ISR, which lowers the line; messages need nothing.
-func (d *pciDevice) acknowledge() {
-	if !d.byMessage {
-		d.isr.Load8(0)
-	}
+func (d *pciDevice) acknowledge() (config bool) {
+	return d.byMessage || d.isr.Load8(0)&isrConfig != 0
 }
 
 func (d *pciDevice) configLen() int        { return d.configSize }

@@ -47,6 +47,10 @@ type Queue struct {
 	device   *Device
 	index    int
 	indirect bool
+	events   bool // FeatureEventIdx
+	quiet    bool
+	after    func()
+	polling  sync.Mutex // held while requests are handed out, if after isn't nil
 
 	mu        sync.Mutex // guards what follows
 	room      *sync.Cond // of mu: descriptors became free
@@ -98,7 +102,10 @@ func (d *Device) NewQueue(i, size int) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{device: d, index: i, indirect: d.features&FeatureIndirect != 0, ring: r, next: make([]int16, n), requests: make([]*Request, n), freeCount: n}
+	q := &Queue{
+		device: d, index: i, indirect: d.features&FeatureIndirect != 0, events: d.features&FeatureEventIdx != 0,
+		ring: r, next: make([]int16, n), requests: make([]*Request, n), freeCount: n,
+	}
 	q.room = sync.NewCond(&q.mu)
 	for k := range q.next {
 		q.next[k] = int16(k + 1)
@@ -108,6 +115,22 @@ func (d *Device) NewQueue(i, size int) (*Queue, error) {
 	d.mu.Unlock()
 	return q, nil
 }
+
+// SetQuiet has the device asked for no interrupts, where it understands that, until Listen: for a queue
+// whose requests the driver takes back when it needs them.
+//
+// Precondition: Run was not called yet.
+func (q *Queue) SetQuiet() {
+	q.quiet = true
+	q.hush()
+}
+
+// SetAfter has f called after the Done of a batch of requests, on the goroutine that polls. Such a queue's
+// requests come back one after the other, in the device's order. Neither may poll the queue. Those that
+// fail with the device come at any time, without f.
+//
+// Precondition: Run was not called yet.
+func (q *Queue) SetAfter(f func()) { q.after = f }
 
 // Limit returns how many buffers a request may have.
 func (q *Queue) Limit() int {
@@ -214,7 +237,15 @@ func (q *Queue) table() (uint64, error) {
 // Notify tells the device of what was added, if it wants to know.
 func (q *Queue) Notify() {
 	q.mu.Lock()
-	tell := !q.dead && q.notified != q.added && q.ring.wantsNotice()
+	tell := !q.dead && q.notified != q.added
+	switch {
+	case !tell || !q.device.ordered:
+		// What the device says about notices may be out of date.
+	case q.events:
+		tell = q.ring.wantsNoticeOf(q.notified, q.added)
+	default:
+		tell = q.ring.wantsNotice()
+	}
 	q.notified = q.added
 	q.mu.Unlock()
 	if tell {
@@ -237,32 +268,61 @@ func (q *Queue) Submit(r *Request) error {
 	return err
 }
 
-// Poll takes back what the device is done with, and calls the requests' Done.
-func (q *Queue) Poll() {
+// Poll takes back what the device is done with, calls the requests' Done, and has the device interrupt
+// for the next ones unless the queue is quiet.
+func (q *Queue) Poll() { q.poll(!q.quiet) }
+
+// Listen is Poll, and has the device interrupt once on a quiet queue.
+func (q *Queue) Listen() { q.poll(true) }
+
+func (q *Queue) poll(listen bool) {
+	if q.after != nil {
+		q.polling.Lock()
+		defer q.polling.Unlock()
+	}
 	for {
 		var batch [16]*Request
-		n, wrong := q.collect(batch[:])
+		n, wrong := q.collect(batch[:], listen)
 		for _, r := range batch[:n] {
 			r.Done(r, r.written, nil)
+		}
+		if n > 0 && q.after != nil {
+			q.after()
 		}
 		if wrong != "" {
 			q.device.fail(wrong)
 			return
 		}
-		if n < len(batch) {
+		// With events, one look that finds nothing asks for the next interrupt.
+		if n == 0 || n < len(batch) && !(q.events && listen) {
 			return
 		}
 		metal.CondResched()
 	}
 }
 
+// hush asks for no interrupts: for one in a future that keeps moving. Precondition: mu is held.
+func (q *Queue) hush() {
+	if q.events {
+		q.ring.setUsedEvent(q.seen - 1)
+	}
+}
+
 // collect fills batch with requests that came back, and says what is wrong with the device if it
-// returned what it didn't have.
-func (q *Queue) collect(batch []*Request) (n int, wrong string) {
+// returned what it didn't have. If there are none and listen is set, the next one brings an interrupt.
+func (q *Queue) collect(batch []*Request, listen bool) (n int, wrong string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.dead {
 		return 0, ""
+	}
+	if q.events && q.ring.usedIndex() == q.seen {
+		if !listen {
+			return 0, ""
+		}
+		q.ring.setUsedEvent(q.seen)
+	} else {
+		q.hush()
 	}
 	index := q.ring.usedIndex()
 	if done := index - q.seen; done > q.added-q.seen {

@@ -18,7 +18,10 @@ const (
 	descriptorIndirect = 1 << 2
 	usedNoNotify       = 1 << 0
 
+	eventBytes = 2 // of the index behind either ring, with FeatureEventIdx (2.7.10)
+
 	descriptorBytes = 16
+	ringHeaderBytes = 4 // flags and index
 	usedBytes       = 8 // of an entry
 )
 
@@ -50,7 +53,7 @@ func newRing(size int) (*ring, error) {
 	metal.Zero(pa, metal.FrameSize)
 	r := &ring{size: size, pa: pa, memory: metal.View(pa, metal.FrameSize)}
 	r.available = size * descriptorBytes
-	r.used = (r.available + 6 + 2*size + ringAlign - 1) &^ (ringAlign - 1)
+	r.used = (r.available + ringHeaderBytes + 2*size + eventBytes + ringAlign - 1) &^ (ringAlign - 1)
 	return r, nil
 }
 
@@ -74,7 +77,7 @@ func (r *ring) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&r.memory[
 // is a full barrier: the device sees the descriptors before the index, and the used ring's flags are
 // read after (2.7.13.3, 2.7.13.4.1).
 func (r *ring) publish(index, head uint16) {
-	le.PutUint16(r.memory[r.available+4+2*int(index%uint16(r.size)):], head)
+	le.PutUint16(r.memory[r.available+ringHeaderBytes+2*int(index%uint16(r.size)):], head)
 	atomic.SwapUint32(r.word(r.available), uint32(index+1)<<16)
 }
 
@@ -87,6 +90,21 @@ func (r *ring) usedIndex() uint16 { return uint16(atomic.LoadUint32(r.word(r.use
 // usedEntry returns the chain that was returned as number index, and how many bytes the device says
 // that it wrote.
 func (r *ring) usedEntry(index uint16) (head, written uint32) {
-	p := r.memory[r.used+4+usedBytes*int(index%uint16(r.size)):]
+	p := r.memory[r.used+ringHeaderBytes+usedBytes*int(index%uint16(r.size)):]
 	return le.Uint32(p), le.Uint32(p[4:])
+}
+
+// wantsNoticeOf says, with FeatureEventIdx, whether the device wants to be told that the chains from
+// number old up to index are available (2.7.10.1).
+func (r *ring) wantsNoticeOf(old, index uint16) bool {
+	at := r.used + ringHeaderBytes + usedBytes*r.size
+	event := uint16(atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.memory[at]))))
+	return index-event-1 < index-old
+}
+
+// setUsedEvent asks, with FeatureEventIdx, for an interrupt when chain number index is returned (2.7.7.1).
+// The exchange is a full barrier: whether that has happened already is to be looked at after.
+func (r *ring) setUsedEvent(index uint16) {
+	at := r.available + ringHeaderBytes + 2*r.size
+	atomic.SwapUint32((*uint32)(unsafe.Pointer(&r.memory[at])), uint32(index))
 }

@@ -77,8 +77,11 @@ type transport interface {
 	notify(i int)
 	// interrupts returns what the device can have, at most n.
 	interrupts(n int) ([]kvm.Interrupt, error)
-	// acknowledge ends the interrupt that came.
-	acknowledge()
+	// acknowledge ends the interrupt that came, and says whether the configuration may have changed; a
+	// message may always be about that.
+	acknowledge() (config bool)
+	// setConfigInterrupt asks for interrupt number n of interrupts' list when the configuration changes.
+	setConfigInterrupt(n int) error
 	configLen() int
 	config8(off int) uint8
 	generation() uint32
@@ -89,12 +92,14 @@ type Device struct {
 	Type     Type
 	t        transport
 	features uint64
+	ordered  bool // memory barriers are kept: see kvm.Machine.KeepsOrder
 	broken   atomic.Bool
 	claimed  atomic.Bool
 
 	mu         sync.Mutex // guards what follows, and is held while the device is reset
 	queues     []*Queue
 	interrupts []kvm.Interrupt // once it ran
+	onConfig   func()
 }
 
 // String says which device it is, for reports.
@@ -107,7 +112,7 @@ func (d *Device) Claim() bool { return d.claimed.CompareAndSwap(false, true) }
 func (d *Device) Unclaim() { d.claimed.Store(false) }
 
 // Start resets the device and negotiates: the result is what of want the device has. Version 1 is
-// negotiated by itself; FeatureEventIdx never is, since hypervisors in use lose wake-ups with it.
+// negotiated by itself; FeatureEventIdx is not where the hypervisor loses wake-ups with it.
 func (d *Device) Start(want uint64) (features uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -127,7 +132,10 @@ func (d *Device) Start(want uint64) (features uint64, err error) {
 	} else {
 		want &= 1<<32 - 1
 	}
-	d.features = offered & want &^ FeatureEventIdx
+	if !d.ordered {
+		want &^= FeatureEventIdx
+	}
+	d.features = offered & want
 	d.t.setFeatures(d.features)
 	if d.t.legacy() {
 		return d.features, nil
@@ -151,20 +159,39 @@ func (d *Device) Features() uint64 { return d.features }
 // structures.
 func (d *Device) Legacy() bool { return d.t.legacy() }
 
+// OnConfigChange has f called, on a goroutine of the device's, when its configuration has changed, and at
+// times when it hasn't.
+//
+// Precondition: Start; Run was not called yet.
+func (d *Device) OnConfigChange(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onConfig = f
+}
+
 // Run tells the device that its driver is ready, and starts to serve its interrupts.
 //
 // Precondition: Start and NewQueue for each queue, in their order.
 func (d *Device) Run() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	want := len(d.queues)
+	if d.onConfig != nil {
+		want++
+	}
 	if d.interrupts == nil {
-		list, err := d.t.interrupts(len(d.queues))
+		list, err := d.t.interrupts(want)
 		if err != nil {
 			return d.refuse(err.Error())
 		}
 		d.interrupts = list
 		for n, interrupt := range list {
 			go d.serve(interrupt, n)
+		}
+	}
+	if d.onConfig != nil {
+		if err := d.t.setConfigInterrupt((want - 1) % len(d.interrupts)); err != nil {
+			return d.refuse(err.Error())
 		}
 	}
 	for i, q := range d.queues {
@@ -180,14 +207,17 @@ func (d *Device) Run() error {
 func (d *Device) serve(interrupt kvm.Interrupt, n int) {
 	for {
 		interrupt.Wait()
-		d.t.acknowledge()
+		changed := d.t.acknowledge()
 		d.mu.Lock()
-		queues, lines := d.queues, len(d.interrupts)
+		queues, lines, onConfig := d.queues, len(d.interrupts), d.onConfig
 		d.mu.Unlock()
 		for i, q := range queues {
 			if i%lines == n {
 				q.Poll()
 			}
+		}
+		if changed && onConfig != nil && len(queues)%lines == n {
+			onConfig()
 		}
 		interrupt.Done()
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"elver/platform/kvm"
 	"elver/runtime/metal"
@@ -30,6 +31,8 @@ type fakeDevice struct {
 	deaf      int  // so many notifications are lost
 	lazy      bool // answers only by flush
 	outOfTurn bool
+
+	notices, interrupted int
 }
 
 func newFake(features uint64) *fakeDevice {
@@ -82,10 +85,11 @@ type fakeInterrupt chan struct{}
 func (i fakeInterrupt) Wait() { <-i }
 func (i fakeInterrupt) Done() {}
 
-func (f *fakeDevice) acknowledge()          {}
-func (f *fakeDevice) configLen() int        { return len(f.config) }
-func (f *fakeDevice) config8(off int) uint8 { return f.config[off] }
-func (f *fakeDevice) generation() uint32    { return 0 }
+func (f *fakeDevice) acknowledge() bool            { return false }
+func (f *fakeDevice) setConfigInterrupt(int) error { return nil }
+func (f *fakeDevice) configLen() int               { return len(f.config) }
+func (f *fakeDevice) config8(off int) uint8        { return f.config[off] }
+func (f *fakeDevice) generation() uint32           { return 0 }
 
 func (f *fakeDevice) notify(int) {
 	f.mu.Lock()
@@ -94,9 +98,19 @@ func (f *fakeDevice) notify(int) {
 		f.deaf--
 		return
 	}
+	f.notices++
 	f.fetch()
 	if !f.lazy {
 		f.flush()
+	}
+	if f.ring != nil && f.taken&FeatureEventIdx != 0 {
+		// Tell me of the next one.
+		at := f.ring.used + 4 + usedBytes*f.ring.size
+		atomic.StoreUint32((*uint32)(unsafe.Pointer(&f.ring.memory[at])), uint32(f.next))
+		f.fetch()
+		if !f.lazy {
+			f.flush()
+		}
 	}
 }
 
@@ -131,8 +145,16 @@ func (f *fakeDevice) put(head, written uint32) {
 }
 
 func (f *fakeDevice) setUsed(index uint16) {
-	atomic.StoreUint32(f.ring.word(f.ring.used), uint32(index)<<16)
-	if !f.mute {
+	old := uint16(atomic.SwapUint32(f.ring.word(f.ring.used), uint32(index)<<16) >> 16)
+	wanted := true
+	if f.taken&FeatureEventIdx != 0 {
+		event := uint16(atomic.LoadUint32((*uint32)(unsafe.Pointer(&f.ring.memory[f.ring.available+4+2*f.ring.size]))))
+		wanted = index-event-1 < index-old
+	}
+	if wanted {
+		f.interrupted++
+	}
+	if !f.mute && wanted {
 		select {
 		case f.interrupt <- struct{}{}:
 		default:
@@ -172,8 +194,8 @@ func (f *fakeDevice) answer(head uint16) (written uint32) {
 func startFake(t *testing.T, f *fakeDevice) (*Device, *Queue) {
 	t.Helper()
 	frames := metal.Frames().ByOwner[metal.OwnerKernel]
-	d := &Device{Type: NineP, t: f}
-	if _, err := d.Start(FeatureIndirect); err != nil {
+	d := &Device{Type: NineP, t: f, ordered: true}
+	if _, err := d.Start(FeatureIndirect | FeatureEventIdx); err != nil {
 		t.Fatal(err)
 	}
 	q, err := d.NewQueue(0, 0)
@@ -230,7 +252,9 @@ func exchange(t *testing.T, q *Queue, n int) error {
 }
 
 func TestRequests(t *testing.T) {
-	for name, features := range map[string]uint64{"direct": 0, "indirect": FeatureIndirect} {
+	for name, features := range map[string]uint64{
+		"direct": 0, "indirect": FeatureIndirect, "events": FeatureEventIdx, "both": FeatureIndirect | FeatureEventIdx,
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(features)
 			f.outOfTurn = true
@@ -334,6 +358,52 @@ func TestHostileDevice(t *testing.T) {
 	})
 }
 
+// A quiet queue brings no interrupt until somebody listens, and a device that keeps up needs no notices.
+func TestSuppression(t *testing.T) {
+	f := newFake(FeatureEventIdx)
+	f.lazy = true
+	_, q := startFake(t, f)
+	q.SetQuiet()
+	frame, _ := metal.AllocFrame(metal.OwnerPageCache)
+	defer metal.Unref(frame)
+	var done atomic.Int32
+	request := func() *Request {
+		return &Request{Out: []Buffer{{frame, 1}}, Done: func(*Request, uint32, error) { done.Add(1) }}
+	}
+	for range 3 {
+		if err := q.Submit(request()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.mu.Lock()
+	f.flush()
+	if f.interrupted != 0 || f.notices != 3 {
+		t.Errorf("%d interrupts, %d notices", f.interrupted, f.notices)
+	}
+	f.mu.Unlock()
+	q.Poll()
+	if done.Load() != 3 {
+		t.Errorf("%d requests are done", done.Load())
+	}
+	q.Listen()
+	if err := q.Add(request()); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.fetch() // unasked
+	f.flush()
+	if f.interrupted != 1 {
+		t.Errorf("%d interrupts of one", f.interrupted)
+	}
+	f.mu.Unlock()
+	for deadline := time.Now().Add(10 * time.Second); done.Load() != 4 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if done.Load() != 4 {
+		t.Error("the interrupt had no effect")
+	}
+}
+
 func TestNegotiation(t *testing.T) {
 	f := newFake(FeatureEventIdx | FeatureIndirect | 1)
 	d := &Device{t: f}
@@ -350,6 +420,10 @@ func TestNegotiation(t *testing.T) {
 	}
 	if _, err := d.NewQueue(1, 0); err == nil {
 		t.Error("a queue that isn't there")
+	}
+	d.ordered = true
+	if got, err := d.Start(FeatureEventIdx | 3); err != nil || got != FeatureVersion1|FeatureEventIdx|1 {
+		t.Errorf("%#x, %v", got, err)
 	}
 	f.offered = 0
 	if _, err := d.Start(0); err == nil {
