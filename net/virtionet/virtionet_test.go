@@ -1,0 +1,317 @@
+package virtionet
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"elver/platform/kvm/virtio"
+)
+
+const allFeatures = wanted
+
+// config is an address, a status and an MTU.
+func config(up bool, mtu uint16) []byte {
+	c := []byte{0x52, 0x54, 0, 0x12, 0x34, 0x56, 0, 0, 0, 0, byte(mtu), byte(mtu >> 8)}
+	if up {
+		c[configStatus] = statusUp
+	}
+	return c
+}
+
+// sinkhole is where packets arrive.
+type sinkhole struct {
+	link    *Link
+	packets chan received
+}
+
+type received struct {
+	data    []byte
+	checked bool
+}
+
+func (s *sinkhole) DeliverNetworkPacket(_ tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	s.packets <- received{bytes.Clone(pkt.ToView().AsSlice()), s.link.Capabilities()&stack.CapabilityRXChecksumOffload != 0}
+}
+
+func (*sinkhole) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {}
+
+func openFake(t testing.TB, f *virtio.Fake) (*Link, *sinkhole) {
+	t.Helper()
+	d := f.Device()
+	l, err := open(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sinkhole{l, make(chan received, 1000)}
+	l.Attach(s)
+	t.Cleanup(func() { d.Stop("the test is over") })
+	return l, s
+}
+
+// pass passes a packet of the device's in as many buffers as it needs.
+func pass(t *testing.T, f *virtio.Fake, flags byte, p []byte) {
+	t.Helper()
+	type piece struct{ head, n uint32 }
+	var pieces []piece
+	var first []byte
+	p = append(make([]byte, headerSize), p...)
+	p[headerFlags] = flags
+	for len(p) > 0 {
+		head, _, in, ok := f.Take(receiveQueue)
+		if !ok {
+			t.Fatal("the driver gave no buffers")
+		}
+		n := copy(in[0], p)
+		if first == nil {
+			first = in[0]
+		}
+		pieces = append(pieces, piece{head, uint32(n)})
+		p = p[n:]
+	}
+	binary.LittleEndian.PutUint16(first[headerBuffers:], uint16(len(pieces)))
+	for _, piece := range pieces {
+		f.Return(receiveQueue, piece.head, piece.n)
+	}
+}
+
+func (s *sinkhole) next(t *testing.T) received {
+	t.Helper()
+	select {
+	case r := <-s.packets:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("no packet came")
+		return received{}
+	}
+}
+
+func noise(n int) []byte {
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(rand.Uint32())
+	}
+	return p
+}
+
+func TestReceive(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 9000), 256, 256)
+	l, s := openFake(t, f)
+	if l.MTU() != 9000+header.EthernetMinimumSize {
+		t.Errorf("the MTU is %d", l.MTU())
+	}
+	for i, n := range []int{14, 60, 1514, 4084, 4085, 9014, 65549, 14} {
+		p := noise(n)
+		flags := []byte{0, flagChecked, flagNeedsChecksum}[i%3]
+		pass(t, f, flags, p)
+		r := s.next(t)
+		if !bytes.Equal(r.data, p) {
+			t.Errorf("a packet of %d bytes came as another one of %d", n, len(r.data))
+		}
+		if r.checked != (flags != 0) {
+			t.Errorf("flags %d: its checksum is checked: %v", flags, r.checked)
+		}
+	}
+	for range 2000 { // more than there are buffers
+		p := noise(100)
+		pass(t, f, 0, p)
+		if r := s.next(t); !bytes.Equal(r.data, p) {
+			t.Fatal("a small packet came as another one")
+		}
+	}
+	// What is no packet is dropped.
+	pass(t, f, 0, noise(13))
+	pass(t, f, 0, noise(90_000))
+	p := noise(20)
+	pass(t, f, 0, p)
+	if r := s.next(t); !bytes.Equal(r.data, p) {
+		t.Error("what is no packet came as one")
+	}
+}
+
+// packetOf is a packet of TCP as netstack passes it down.
+func packetOf(gso stack.GSO, size int) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: 100, Payload: buffer.MakeWithData(noise(size)),
+	})
+	copy(pkt.TransportHeader().Push(header.TCPMinimumSize), noise(header.TCPMinimumSize))
+	copy(pkt.NetworkHeader().Push(header.IPv4MinimumSize), noise(header.IPv4MinimumSize))
+	copy(pkt.LinkHeader().Push(header.EthernetMinimumSize), noise(header.EthernetMinimumSize))
+	pkt.GSOOptions = gso
+	return pkt
+}
+
+func TestSend(t *testing.T) {
+	for name, features := range map[string]uint64{"all": allFeatures, "none": featureMAC} {
+		t.Run(name, func(t *testing.T) {
+			f := virtio.NewFake(virtio.Net, features, config(true, 1500), 64, 64)
+			l, _ := openFake(t, f)
+			gso := stack.GSO{Type: stack.GSOTCPv4, NeedsCsum: true, CsumOffset: header.TCPChecksumOffset, MSS: 1000, L3HdrLen: 20, MaxSize: 65536}
+			for _, row := range []struct {
+				gso    stack.GSO
+				size   int
+				header [10]byte
+			}{
+				{stack.GSO{}, 100, [10]byte{}},
+				{gso, 100, [10]byte{1, 0, 0, 0, 0, 0, 34, 0, 16, 0}},
+				{gso, 65000, [10]byte{1, 1, 54, 0, 1000 & 255, 1000 >> 8, 34, 0, 16, 0}},
+			} {
+				for range 200 { // more than there are descriptors
+					pkt := packetOf(row.gso, row.size)
+					want := bytes.Clone(pkt.ToView().AsSlice())
+					var list stack.PacketBufferList
+					list.PushBack(pkt)
+					if n, err := l.WritePackets(list); n != 1 || err != nil {
+						t.Fatalf("%d bytes: %d, %v", row.size, n, err)
+					}
+					pkt.DecRef()
+					head, out, _, ok := f.Take(sendQueue)
+					if !ok {
+						t.Fatal("nothing was sent")
+					}
+					got := bytes.Join(out, nil)
+					if !bytes.Equal(got[:10], row.header[:]) {
+						t.Fatalf("the header is %d, wanted %d", got[:10], row.header)
+					}
+					if !bytes.Equal(got[headerSize:], want) {
+						t.Fatalf("%d bytes went out changed", row.size)
+					}
+					f.Return(sendQueue, head, 0)
+				}
+			}
+		})
+	}
+}
+
+// A device that takes nothing costs a while, and no memory.
+func TestStuckDevice(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)
+	l, _ := openFake(t, f)
+	failed := false
+	for range 1000 {
+		var list stack.PacketBufferList
+		list.PushBack(packetOf(stack.GSO{}, 1400))
+		if _, err := l.WritePackets(list); err != nil {
+			failed = true
+			break
+		}
+	}
+	if !failed {
+		t.Error("a thousand packets went into 64 descriptors")
+	}
+	for {
+		head, _, _, ok := f.Take(sendQueue)
+		if !ok {
+			break
+		}
+		f.Return(sendQueue, head, 0)
+	}
+	var list stack.PacketBufferList
+	list.PushBack(packetOf(stack.GSO{}, 1400))
+	if _, err := l.WritePackets(list); err != nil {
+		t.Errorf("after it has recovered: %v", err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)
+	link, err := Open(f.Device())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := link.(Ethernet)
+	changed := make(chan bool, 1)
+	e.OnStatus(func() { changed <- e.Up() })
+	if !e.Up() || e.SupportedGSO() != stack.HostGSOSupported {
+		t.Error("the card is down, or cuts no packets")
+	}
+	for _, up := range []bool{false, true} {
+		f.SetConfig(configStatus, config(up, 0)[configStatus:][:1])
+		select {
+		case got := <-changed:
+			if got != up {
+				t.Errorf("up: %v", got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the cable was pulled unnoticed")
+		}
+	}
+}
+
+// discard is where packets are lost.
+type discard struct{}
+
+func (discard) DeliverNetworkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {}
+func (discard) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer)    {}
+
+// play has a device do what the bytes of script say, and returns when it is over.
+func play(t testing.TB, script []byte) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 16, 16)
+	l, _ := openFake(t, f)
+	l.Attach(discard{})
+	var heads []uint32
+	for len(script) >= 4 {
+		op, a, b := script[0]%8, script[1], uint32(binary.LittleEndian.Uint16(script[2:]))
+		script = script[4:]
+		queue := int(a & 1)
+		switch op {
+		case 0, 1, 2: // a packet, with a header of the script's
+			head, _, in, ok := f.Take(receiveQueue)
+			if ok {
+				copy(in[0], script)
+				f.Return(receiveQueue, head, b)
+			}
+		case 3:
+			if head, _, _, ok := f.Take(queue); ok {
+				heads = append(heads, head)
+			}
+		case 4:
+			f.Return(queue, b, b<<16)
+		case 5:
+			f.Jump(queue, uint16(b))
+		case 6:
+			f.SetConfig(configStatus, []byte{a})
+		case 7:
+			var list stack.PacketBufferList
+			list.PushBack(packetOf(stack.GSO{}, int(b%3000)))
+			if a < 128 {
+				for _, head := range heads {
+					f.Return(sendQueue, head, b)
+				}
+				heads = nil
+			}
+			if f.Idle(sendQueue) {
+				l.WritePackets(list)
+			}
+		}
+	}
+}
+
+func FuzzHostileDevice(f *testing.F) {
+	f.Add([]byte{0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 60, 0, 3, 1, 0, 0, 7, 0, 200, 0})
+	f.Add([]byte{4, 0, 255, 255})
+	f.Add([]byte{5, 0, 0, 128, 7, 0, 1, 1})
+	f.Add([]byte{0, 0, 255, 255, 5, 1, 3, 0})
+	f.Fuzz(func(t *testing.T, script []byte) { play(t, script) })
+}
+
+func TestHostileDevice(t *testing.T) {
+	for seed := range 300 {
+		r := rand.New(rand.NewPCG(uint64(seed), 1))
+		script := make([]byte, 4*(1+r.IntN(60)))
+		for i := range script {
+			script[i] = byte(r.Uint32())
+			if i%4 == 3 && r.IntN(2) == 0 {
+				script[i] = 0
+			}
+		}
+		play(t, script)
+	}
+}
