@@ -70,7 +70,7 @@ boot: kernel
 soak: kernel
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
 	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
-	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot); do \
+	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot ./net/virtionet); do \
 		for t in $$($(GO) test -list '^Fuzz' $$f | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) $$f || exit 1; \
 		done; \

@@ -106,6 +106,7 @@ type Link struct {
 
 	// The goroutine that polls the receive queue has these.
 	received []*inbound
+	buffers  []*inbound // all of them
 	partial  partial
 	checked  atomic.Bool // the packet that is delivered now has a good checksum
 
@@ -117,6 +118,7 @@ type Link struct {
 	allocated int
 	most      int // of allocated
 	waiting   int
+	closed    bool
 }
 
 // Open starts a device, and returns it as an Ethernet link.
@@ -184,7 +186,7 @@ func open(v *virtio.Device) (*Link, error) {
 	}
 	l.look()
 	if err := l.fill(); err != nil {
-		v.Stop("there is no memory for its frames")
+		l.close(err.Error())
 		return nil, err
 	}
 	return l, nil
@@ -241,7 +243,6 @@ func (l *Link) fill() error {
 	total := int(metal.Frames().Total)
 	l.most = max(min(total/32, mostSending), 4*fewestFrames)
 	count := min(max(total/64, fewestFrames), l.receive.Size())
-	filled := 0
 	for range count {
 		pa, ok := metal.AllocFrame(metal.OwnerKernel)
 		if !ok {
@@ -255,16 +256,34 @@ func (l *Link) fill() error {
 				l.received = append(l.received, in)
 			}
 		}
+		l.buffers = append(l.buffers, in)
 		if err := l.receive.Add(&in.request); err != nil {
 			return err
 		}
-		filled++
 	}
-	if filled == 0 {
+	if len(l.buffers) == 0 {
 		return errors.New("there is no memory for the frames of the network card: pass a larger -m")
 	}
 	l.receive.Notify()
 	return nil
+}
+
+// close stops the device and gives the memory back.
+func (l *Link) close(why string) {
+	l.device.Stop(why)
+	for _, in := range l.buffers {
+		metal.Unref(in.pa)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	freeFrames(l.frames)
+	l.buffers, l.frames, l.most, l.closed = nil, nil, 0, true
+}
+
+func freeFrames(list []uint64) {
+	for _, pa := range list {
+		metal.Unref(pa)
+	}
 }
 
 // deliver hands received packets to the stack, and gives the frames back to the device.
@@ -336,7 +355,11 @@ func (l *Link) packet(p []byte) (pkt *stack.PacketBuffer, checked bool) {
 func (l *Link) sent(out *outbound) {
 	l.mu.Lock()
 	l.idle = append(l.idle, out)
-	l.frames = append(l.frames, out.frames...)
+	if l.closed {
+		freeFrames(out.frames)
+	} else {
+		l.frames = append(l.frames, out.frames...)
+	}
 	out.frames = out.frames[:0]
 	waiting := l.waiting > 0
 	l.mu.Unlock()

@@ -3,6 +3,7 @@ package virtionet
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -10,9 +11,11 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"elver/platform/kvm/virtio"
+	"elver/runtime/metal"
 )
 
 const allFeatures = wanted
@@ -45,14 +48,23 @@ func (*sinkhole) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuf
 
 func openFake(t testing.TB, f *virtio.Fake) (*Link, *sinkhole) {
 	t.Helper()
-	d := f.Device()
-	l, err := open(d)
+	frames := metal.Frames().ByOwner[metal.OwnerKernel]
+	l, err := open(f.Device())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &sinkhole{l, make(chan received, 1000)}
 	l.Attach(s)
-	t.Cleanup(func() { d.Stop("the test is over") })
+	t.Cleanup(func() {
+		// A device that fails is stopped on a goroutine of its own.
+		for deadline := time.Now().Add(20 * time.Second); metal.Frames().ByOwner[metal.OwnerKernel] != frames; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d frames, before there were %d", metal.Frames().ByOwner[metal.OwnerKernel], frames)
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+	t.Cleanup(func() { l.close("the test is over") })
 	return l, s
 }
 
@@ -222,11 +234,8 @@ func TestStuckDevice(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)
-	link, err := Open(f.Device())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := link.(Ethernet)
+	l, _ := openFake(t, f)
+	e := Ethernet{ethernet.New(l), l}
 	changed := make(chan bool, 1)
 	e.OnStatus(func() { changed <- e.Up() })
 	if !e.Up() || e.SupportedGSO() != stack.HostGSOSupported {
@@ -299,7 +308,7 @@ func FuzzHostileDevice(f *testing.F) {
 	f.Add([]byte{4, 0, 255, 255})
 	f.Add([]byte{5, 0, 0, 128, 7, 0, 1, 1})
 	f.Add([]byte{0, 0, 255, 255, 5, 1, 3, 0})
-	f.Fuzz(func(t *testing.T, script []byte) { play(t, script) })
+	f.Fuzz(func(t *testing.T, script []byte) { play(t, script[:min(len(script), 200)]) })
 }
 
 func TestHostileDevice(t *testing.T) {
@@ -312,6 +321,6 @@ func TestHostileDevice(t *testing.T) {
 				script[i] = 0
 			}
 		}
-		play(t, script)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { play(t, script) })
 	}
 }
