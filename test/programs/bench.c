@@ -4,7 +4,11 @@
 // As /init of a Linux initramfs it runs everything and powers off.
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <arpa/inet.h>
 #include <linux/futex.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -13,8 +17,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
@@ -225,6 +231,151 @@ static uint64_t epoll_one_of_1000(void)
 	return MEASURE(3000, must(epoll_wait(ep, &ev, 1, -1) == 1));
 }
 
+// listen_on returns a socket that listens on some port of the loopback interface, and its address.
+static int listen_on(struct sockaddr_in *a)
+{
+	socklen_t n = sizeof *a;
+	int l = socket(AF_INET, SOCK_STREAM, 0);
+
+	*a = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	must(l >= 0 && bind(l, (void *)a, sizeof *a) == 0 && listen(l, 10) == 0);
+	must(getsockname(l, (void *)a, &n) == 0);
+	return l;
+}
+
+static int dial(struct sockaddr_in *a)
+{
+	int one = 1, c = socket(AF_INET, SOCK_STREAM, 0);
+
+	must(c >= 0 && connect(c, (void *)a, sizeof *a) == 0);
+	setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	return c;
+}
+
+// tcp_echo answers whatever comes, on one connection after the other.
+static void *tcp_echo(void *arg)
+{
+	int l = *(int *)arg, one = 1;
+	char b[16384];
+
+	for (;;) {
+		ssize_t n;
+		int c = accept(l, NULL, NULL);
+
+		must(c >= 0);
+		setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		while ((n = read(c, b, sizeof b)) > 0)
+			must(write(c, b, n) == n);
+		close(c);
+	}
+	return NULL;
+}
+
+static uint64_t tcp_round_trip(void)
+{
+	struct sockaddr_in a;
+	int l = listen_on(&a);
+	char b[14] = "0123456789";
+	pthread_t t;
+
+	must(pthread_create(&t, NULL, tcp_echo, &l) == 0);
+	int c = dial(&a);
+	return MEASURE(2000, {
+		must(write(c, b, sizeof b) == sizeof b);
+		must(read(c, b, sizeof b) == sizeof b);
+	});
+}
+
+static uint64_t tcp_connection(void)
+{
+	struct sockaddr_in a;
+	int l = listen_on(&a);
+	char b[14] = "0123456789";
+	pthread_t t;
+
+	must(pthread_create(&t, NULL, tcp_echo, &l) == 0);
+	return MEASURE(300, {
+		int c = dial(&a);
+		must(write(c, b, sizeof b) == sizeof b);
+		must(read(c, b, sizeof b) == sizeof b);
+		close(c);
+	});
+}
+
+enum { mebibyte = 1 << 20 };
+
+static void *tcp_drain(void *arg)
+{
+	static char b[65536];
+	int c = accept(*(int *)arg, NULL, NULL);
+	ssize_t n;
+	size_t got = 0;
+
+	must(c >= 0);
+	while ((n = read(c, b, sizeof b)) > 0)
+		for (got += n; got >= mebibyte; got -= mebibyte)
+			must(write(c, b, 1) == 1);
+	return NULL;
+}
+
+static uint64_t tcp_mebibyte(void)
+{
+	static char b[65536];
+	struct sockaddr_in a;
+	int l = listen_on(&a);
+	char done;
+	pthread_t t;
+
+	must(pthread_create(&t, NULL, tcp_drain, &l) == 0);
+	int c = dial(&a);
+	return MEASURE(20, {
+		for (int left = mebibyte; left > 0; left -= sizeof b)
+			must(write(c, b, sizeof b) == sizeof b);
+		must(read(c, &done, 1) == 1);
+	});
+}
+
+static void *udp_echo(void *arg)
+{
+	int s = *(int *)arg;
+	char b[2048];
+
+	for (;;) {
+		struct sockaddr_in from;
+		socklen_t n = sizeof from;
+		ssize_t k = recvfrom(s, b, sizeof b, 0, (void *)&from, &n);
+
+		must(k >= 0 && sendto(s, b, k, 0, (void *)&from, n) == k);
+	}
+	return NULL;
+}
+
+static uint64_t udp_round_trip(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof a;
+	int s = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+	char b[14] = "0123456789";
+	pthread_t t;
+
+	must(s >= 0 && c >= 0 && bind(s, (void *)&a, sizeof a) == 0 && getsockname(s, (void *)&a, &n) == 0);
+	must(connect(c, (void *)&a, sizeof a) == 0);
+	must(pthread_create(&t, NULL, udp_echo, &s) == 0);
+	return MEASURE(2000, {
+		must(write(c, b, sizeof b) == sizeof b);
+		must(read(c, b, sizeof b) == sizeof b);
+	});
+}
+
+static void loopback_up(void)
+{
+	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	must(s >= 0 && ioctl(s, SIOCSIFFLAGS, &r) == 0);
+	close(s);
+}
+
 static const struct {
 	const char *name;
 	uint64_t (*run)(void);
@@ -243,6 +394,10 @@ static const struct {
 	{"signal", signal_to_self},
 	{"eventfd", eventfd_epoll},
 	{"epoll-1000", epoll_one_of_1000},
+	{"tcp", tcp_round_trip},
+	{"tcp-connect", tcp_connection},
+	{"tcp-mebibyte", tcp_mebibyte},
+	{"udp", udp_round_trip},
 };
 
 static void run(int i)
@@ -272,6 +427,7 @@ int main(int argc, char **argv)
 	mkdir("/tmp", 0755);
 	mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3));
 	mknod("/dev/zero", S_IFCHR | 0666, makedev(1, 5));
+	loopback_up();
 	for (int i = 0; i < n; i++)
 		run(i);
 	reboot(RB_POWER_OFF);
