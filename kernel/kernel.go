@@ -72,7 +72,9 @@ type Config struct {
 	// MaxTasks limits how many threads there may be at once; 0: what memory allows.
 	MaxTasks uint64
 
-	// enter replaces amd64.Context.Enter in tests.
+	// Profiled says that a CPU profile is taken.
+	Profiled bool
+	// enter replaces amd64.Context.Enter, in tests and for a profile.
 	enter func(t *Thread) amd64.Event
 }
 
@@ -104,6 +106,9 @@ type Kernel struct {
 
 // New returns a machine without processes.
 func New(config Config) *Kernel {
+	if config.Profiled {
+		config.enter = func(t *Thread) amd64.Event { return t.Ctx.EnterProfiled(t.MM().Root()) }
+	}
 	k := &Kernel{
 		config:   config,
 		threads:  make(map[int32]*Thread),

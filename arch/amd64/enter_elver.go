@@ -38,6 +38,16 @@ func (c *Context) Enter(root uint64) Event {
 	return event
 }
 
+// EnterProfiled is Enter while a CPU profile is taken.
+//
+//go:nosplit
+func (c *Context) EnterProfiled(root uint64) Event {
+	metal.CloseKernel()
+	event := c.Enter(root)
+	metal.OpenKernel()
+	return event
+}
+
 const vectorGP = 13
 
 // sanitise makes what the program chose for IRETQ harmless: CS, SS and RFLAGS come from signal

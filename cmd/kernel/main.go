@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ import (
 )
 
 func main() {
+	runtime.MemProfileRate = 0 // unless elver.profile asks
 	amd64.Init()
 	failure.Report()
 	limitHeap()
@@ -85,7 +87,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	for _, p := range []struct{ key, value string }{{"init", params.Init}, {"profile", params.Profile}, {"core", params.Core}} {
+	for _, p := range []struct{ key, value string }{{"init", params.Init}, {"core", params.Core}} {
 		if p.value != "" {
 			return elf.StatusFailed, fmt.Errorf("elver.%s=%s: this isn't there yet: leave it out", p.key, p.value)
 		}
@@ -127,15 +129,20 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		syscall.AnswerAtEntry()
 	}
 
+	var profiling profiler
+	if params.Profile != "" {
+		profiling.start()
+	}
 	k := kernel.New(kernel.Config{
-		Syscall: syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit,
+		Profiled: params.Profile != "",
+		Syscall:  syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit,
 		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
 	terminal := newConsole(machine, k, params.Console)
 	root, err := newRoot(machine, info, params, program, terminal.Console, tree.Config{
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
-		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines},
+		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
 	})
 	if err != nil {
 		return elf.StatusFailed, err
@@ -158,6 +165,9 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	thread.Start()
 	ended := k.Wait()
 	within(10*time.Second, "the other processes don't end", k.Stop)
+	if params.Profile != "" {
+		profiling.write(root.c, params.Profile)
+	}
 	within(10*time.Second, "the 9p server doesn't take what was written", root.shares.Sync)
 	network.Drain(lastWords)
 	if params.Summary {

@@ -32,6 +32,15 @@ const (
 // Owners is the number of owners, OwnerFree included.
 const Owners = int(owners)
 
+// ProfileRate is how many samples a second of the CPU's time gives.
+const ProfileRate = 1000
+
+// Sample is a stack of the CPU profile, innermost frame first. The one frame 0 is user mode.
+type Sample struct {
+	Count uint64
+	Stack []uintptr
+}
+
 // Stats counts the machine's frames of 4 KiB.
 type Stats struct {
 	Total   uint64         // all frames that were ever free, in frames

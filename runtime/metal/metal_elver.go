@@ -105,6 +105,35 @@ func BeforeUser()
 // Note notes an interrupt on vector that came in user mode.
 func Note(vector uint64)
 
+// StartProfile starts to take samples of what the CPU does. From then on OpenKernel and CloseKernel are
+// called after and before user mode.
+func StartProfile()
+
+// OpenKernel lets the profile's timer interrupt the kernel.
+func OpenKernel()
+
+// CloseKernel turns interrupts off again.
+func CloseKernel()
+
+const profileDepth = 30
+
+func profiledStack(i int, pcs *[profileDepth]uintptr) (count uint64, depth int, ok bool)
+
+// Profile returns the samples that StartProfile's profile has so far.
+func Profile() []Sample {
+	var samples []Sample
+	for i := 0; ; i++ {
+		var pcs [profileDepth]uintptr
+		count, depth, ok := profiledStack(i, &pcs)
+		if !ok {
+			return samples
+		}
+		if count != 0 {
+			samples = append(samples, Sample{Count: count, Stack: append([]uintptr(nil), pcs[:depth]...)})
+		}
+	}
+}
+
 // WaitIRQ parks the goroutine until an interrupt came in on vector since the last call.
 // One goroutine may wait for a vector.
 func WaitIRQ(vector uint8)

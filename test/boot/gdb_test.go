@@ -11,6 +11,23 @@ import (
 	"time"
 )
 
+// TestProfile: pprof reads the profiles of the kernel, and finds its functions in them.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	share := t.TempDir()
+	r := vm{program: busybox(t), script: []string{"-e", share},
+		args: `elver.profile=/kernel -- busybox sh -c "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); echo $i >/dev/null; done; busybox find /proc >/dev/null; echo done"`}.run(t)
+	if r.stdout != "done\n" || r.status != 0 {
+		t.Errorf("%v", r)
+	}
+	for file, want := range map[string]string{"kernel.cpu.pprof": `elver/syscall\.Dispatch`, "kernel.heap.pprof": `elver/kernel\.New`} {
+		out, err := exec.Command("go", "tool", "pprof", "-raw", filepath.Join(share, file)).CombinedOutput()
+		if err != nil || !regexp.MustCompile(want).Match(out) {
+			t.Errorf("%s lacks %s: %v\n%s", file, want, err, clip(string(out)))
+		}
+	}
+}
+
 // TestGDB: gdb stops the kernel in a function and names functions, lines and arguments, as
 // docs/looking-inside.md says.
 func TestGDB(t *testing.T) {

@@ -227,6 +227,23 @@ TEXT ·metalHalt(SB),NOSPLIT,$0
 	CLI
 	RET
 
+// func metalSetPriority(class uint64)
+// Interrupts of vectors up to class<<4|15 wait.
+TEXT ·metalSetPriority(SB),NOSPLIT,$0-8
+	MOVQ	class+0(FP), AX
+	MOVQ	AX, CR8
+	RET
+
+// func metalInterruptsOn()
+TEXT ·metalInterruptsOn(SB),NOSPLIT,$0
+	STI
+	RET
+
+// func metalInterruptsOff()
+TEXT ·metalInterruptsOff(SB),NOSPLIT,$0
+	CLI
+	RET
+
 // func metalReset()
 // Ends a machine that can't be switched off: a triple fault, which ends QEMU with -no-reboot.
 TEXT ·metalReset(SB),NOSPLIT,$16

@@ -259,6 +259,23 @@ func metalArm(deadline int64) {
 //
 //go:nosplit
 func metalIdle(deadline int64) {
+	profiled := metalProfile.slots != 0
+	if profiled {
+		metal_CloseKernel()
+		metalProfile.idle = true
+	}
+	metalIdleClosed(deadline)
+	if profiled {
+		metalProfile.idle = false
+		metalArm(metalNanotime() + metalProfilePeriod)
+		metal_OpenKernel()
+	}
+}
+
+// metalIdleClosed is metalIdle with interrupts off.
+//
+//go:nosplit
+func metalIdleClosed(deadline int64) {
 	if metalIRQ.pending != 0 {
 		return
 	}
@@ -290,6 +307,9 @@ func metalArmSlice() {
 	c := &metalClock
 	when := getg().m.p.ptr().timers.wakeTime()
 	slice := metalNanotime() + metalTimeSlice
+	if metalProfile.slots != 0 {
+		slice += metalProfilePeriod - metalTimeSlice
+	}
 	if when == 0 || when > slice {
 		when = slice
 	}

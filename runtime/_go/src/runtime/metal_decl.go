@@ -27,6 +27,9 @@ func metalInvalidate(va uintptr)
 func metalLoadTables(gdt, gdtLimit, idt, idtLimit, tss uintptr)
 func metalHalt()
 func metalReset()
+func metalSetPriority(class uint64)
+func metalInterruptsOn()
+func metalInterruptsOff()
 
 //go:noescape
 func metalSwitch(sp, oldG *uintptr, nextSP, nextG uintptr)

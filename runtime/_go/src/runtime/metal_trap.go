@@ -126,6 +126,10 @@ type metalTrapFrame struct {
 func metalKernelTrap(f *metalTrapFrame) {
 	if f.vector >= 32 {
 		metalNote(f.vector)
+		if metalProfile.slots != 0 && !metalProfile.idle {
+			metalTimerInKernel(f)
+			return
+		}
 		f.rflags &^= 1 << 9 // one interrupt a halt: see metalIdle
 		return
 	}

@@ -109,7 +109,12 @@ func metalNote(vector uintptr) {
 //
 //go:linkname metal_Note elver/runtime/metal.Note
 //go:nosplit
-func metal_Note(vector uint64) { metalNote(uintptr(vector)) }
+func metal_Note(vector uint64) {
+	if vector == metalVectorTimer && metalProfile.slots != 0 {
+		metalSample(0, 0)
+	}
+	metalNote(uintptr(vector))
+}
 
 // metalStart runs as the runtime's first goroutine starts: the scheduler polls from now on, even
 // when no goroutine waits for a timer (else it would find the machine deadlocked).
