@@ -47,27 +47,35 @@ func (t *Thread) Block(d Deadline) error {
 	}
 	if d.IsNever() {
 		t.park()
-	} else {
-		if d.wall {
-			watchClock(t)
-			defer unwatchClock(t)
+		if t.Interrupted() {
+			return ERESTARTSYS
 		}
-		left := d.Left()
-		if left <= 0 {
-			return unix.ETIMEDOUT
-		}
-		if t.alarm == nil {
-			t.alarm = time.AfterFunc(left, t.Wake)
-		} else {
-			t.alarm.Reset(left)
-		}
-		t.park()
-		if !t.alarm.Stop() && d.Passed() && !t.Interrupted() {
-			return unix.ETIMEDOUT
-		}
+		return nil
 	}
+	return t.blockUntil(d)
+}
+
+func (t *Thread) blockUntil(d Deadline) error {
+	if d.wall {
+		watchClock(t)
+		defer unwatchClock(t)
+	}
+	left := d.Left()
+	if left <= 0 {
+		return unix.ETIMEDOUT
+	}
+	if t.alarm == nil {
+		t.alarm = time.AfterFunc(left, t.Wake)
+	} else {
+		t.alarm.Reset(left)
+	}
+	t.park()
 	if t.Interrupted() {
+		t.alarm.Stop()
 		return ERESTARTSYS
+	}
+	if !t.alarm.Stop() && d.Passed() {
+		return unix.ETIMEDOUT
 	}
 	return nil
 }
@@ -101,21 +109,38 @@ func unwatchClock(t *Thread) {
 // or ETIMEDOUT.
 func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, d Deadline) error {
 	mask |= waiter.EventErr | waiter.EventHUp
-	t.PrepareBlock()
-	t.entry.Init(t, mask)
-	if err := w.EventRegister(&t.entry); err != nil {
-		return err
-	}
-	defer w.EventUnregister(&t.entry)
-	for w.Readiness(mask)&mask == 0 {
-		if err := t.Block(d); err != nil {
-			if w.Readiness(mask)&mask != 0 {
-				return nil
-			}
+	for {
+		if err := t.Await(w, mask, d); err != nil || w.Readiness(mask)&mask != 0 {
 			return err
 		}
 	}
-	return nil
+}
+
+// Await is BlockOn for those who look themselves whether w is ready: nil may come without reason. It asks
+// w once less.
+func (t *Thread) Await(w waiter.Waitable, mask waiter.EventMask, d Deadline) error {
+	mask |= waiter.EventErr | waiter.EventHUp
+	if err := w.EventRegister(t.Listen(mask)); err != nil {
+		return err
+	}
+	t.watched = w // should w panic, the thread's loop unregisters
+	var err error
+	if w.Readiness(mask)&mask == 0 {
+		err = t.Block(d)
+		if err != nil && w.Readiness(mask)&mask != 0 {
+			err = nil
+		}
+	}
+	t.watched = nil
+	w.EventUnregister(&t.entry)
+	return err
+}
+
+// Listen prepares a Block and returns an entry to register: what it hears wakes t. It is t's only one.
+func (t *Thread) Listen(mask waiter.EventMask) *waiter.Entry {
+	t.PrepareBlock()
+	t.entry.Init(t, mask)
+	return &t.entry
 }
 
 // Yield lets other threads run (sched_yield(2)).

@@ -129,6 +129,10 @@ func (t *Thread) handleWork() (gone bool) {
 func (t *Thread) panicked(reason any) (gone bool) {
 	klog.Errorf("%s[%d]: the kernel panicked in system call %d: %v\n%s", t.Comm(), t.TID, int64(t.Ctx.OrigRAX), reason, debug.Stack())
 	t.panics++
+	if w := t.watched; w != nil {
+		t.watched = nil
+		w.EventUnregister(&t.entry)
+	}
 	switch {
 	case t.work.Load()&workExit != 0 && t.panics > 2:
 		// The way out itself panics: what the thread holds is lost, but the machine goes on.

@@ -22,13 +22,14 @@ type Thread struct {
 
 	k *Kernel
 
-	work   atomic.Uint32 // why the way back to the program is not the short one
-	state  atomic.Uint32 // of /proc: sleeping, stopped, dead
-	parker metal.Parker  // where Block waits
-	alarm  *time.Timer   // ends a Block with a deadline; made by the first one
-	entry  waiter.Entry  // of BlockOn
-	futex  futexWaiter
-	frame  []byte // see frameBuffer
+	work    atomic.Uint32   // why the way back to the program is not the short one
+	state   atomic.Uint32   // of /proc: sleeping, stopped, dead
+	parker  metal.Parker    // where Block waits
+	alarm   *time.Timer     // ends a Block with a deadline; made by the first one
+	entry   waiter.Entry    // of Await
+	watched waiter.Waitable // by Await; nil: nothing
+	futex   futexWaiter
+	frame   []byte // see frameBuffer
 
 	creds atomic.Pointer[Credentials]
 	comm  atomic.Pointer[string]

@@ -50,8 +50,13 @@ func notImplemented(*kernel.Thread, *args) (uint64, error) { return 0, unix.ENOS
 // instructions beside the handler's own.
 func Dispatch(t *kernel.Thread) {
 	number := uint32(t.Ctx.OrigRAX) // like Linux: only the low half counts
-	if observed || number >= limit {
-		dispatchSlowly(t, number)
+	if observed {
+		observe(t, number)
+		return
+	}
+	if number >= limit {
+		noCall := unix.ENOSYS
+		t.Ctx.RAX = -uint64(noCall)
 		return
 	}
 	v, err := handlers[number](t, (*args)(t.Ctx))
@@ -60,14 +65,6 @@ func Dispatch(t *kernel.Thread) {
 		return
 	}
 	t.Ctx.RAX = v
-}
-
-func dispatchSlowly(t *kernel.Thread, number uint32) {
-	if observed {
-		observe(t, number)
-		return
-	}
-	serve(t, number)
 }
 
 // serve is the work of Dispatch for those who look at it.

@@ -119,7 +119,7 @@ func epollWait(t *kernel.Thread, a *args, deadline kernel.Deadline) (uint64, err
 		if deadline.Passed() {
 			return 0, nil
 		}
-		switch err := t.BlockOn(d, waiter.ReadableEvents, deadline); err {
+		switch err := t.Await(d, waiter.ReadableEvents, deadline); err {
 		case nil:
 		case unix.ETIMEDOUT:
 			return 0, nil

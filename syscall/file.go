@@ -26,7 +26,13 @@ func sysRead(t *kernel.Thread, a *args) (uint64, error) {
 	}
 	n := uint64(0)
 	if err = l.user(t, d.Readable(), a.arg(1), a.arg(2)); err == nil {
-		n, err = l.read(t, d)
+		if d.Waits() {
+			var k int
+			k, err = d.ReadWaiting(&l.files, &l.buffer)
+			n = uint64(k)
+		} else {
+			n, err = l.read(t, d)
+		}
 	}
 	d.Decref()
 	return n, err
@@ -41,7 +47,13 @@ func sysWrite(t *kernel.Thread, a *args) (uint64, error) {
 	}
 	n := uint64(0)
 	if err = l.user(t, d.Writable(), a.arg(1), a.arg(2)); err == nil {
-		n, err = l.write(t, d)
+		// Mostly all goes at once.
+		k := 0
+		k, err = d.Write(&l.files, &l.buffer)
+		n = uint64(k)
+		if err != nil || k > 0 && l.buffer.Len() > 0 {
+			n, err = l.writeOn(t, d, n, err)
+		}
 	}
 	d.Decref()
 	return n, err
@@ -160,6 +172,14 @@ func vector(t *kernel.Thread, a *args, c vectorCall) (uint64, error) {
 // user points the buffer at length bytes of the program's memory, for a file that allows the
 // transfer or not.
 func (l *local) user(t *kernel.Thread, allowed bool, addr, length uint64) error {
+	if allowed && length <= maxIO && mm.InUserRange(addr, length) {
+		l.buffer.Point(t.MM(), addr, length)
+		return nil
+	}
+	return l.userSlowly(t, allowed, addr, length)
+}
+
+func (l *local) userSlowly(t *kernel.Thread, allowed bool, addr, length uint64) error {
 	if !allowed {
 		return unix.EBADF
 	}
@@ -245,30 +265,37 @@ func (l *local) read(t *kernel.Thread, d *vfs.Description) (uint64, error) {
 
 // write writes the buffer: all of it, unless the file is non-blocking or a signal comes.
 func (l *local) write(t *kernel.Thread, d *vfs.Description) (uint64, error) {
-	done := uint64(0)
+	n, err := d.Write(&l.files, &l.buffer)
+	return l.writeOn(t, d, uint64(n), err)
+}
+
+// writeOn goes on with a write of the buffer of which the first try wrote done bytes and ended with err.
+func (l *local) writeOn(t *kernel.Thread, d *vfs.Description, done uint64, err error) (uint64, error) {
+	last := done
 	for {
-		n, err := d.Write(&l.files, &l.buffer)
-		done += uint64(n)
 		if err == nil {
 			// Streams may take a part and want to be asked again; of files a part is all.
-			if n == 0 || l.buffer.Len() == 0 || d.Seekable() || d.NonBlocking() {
+			if last == 0 || l.buffer.Len() == 0 || d.Seekable() || d.NonBlocking() {
 				return done, nil
 			}
-			continue
-		}
-		if wouldBlock(err) && !d.NonBlocking() {
-			err = waitForFile(t, d, waiter.WritableEvents)
-			if err == nil {
-				continue
+		} else {
+			if wouldBlock(err) && !d.NonBlocking() {
+				err = waitForFile(t, d, waiter.WritableEvents)
+			}
+			if err != nil {
+				if err == unix.EPIPE && hasBrokenPipe(d, done) {
+					brokenPipe(t)
+				}
+				if done > 0 {
+					return done, nil
+				}
+				return 0, err
 			}
 		}
-		if err == unix.EPIPE && hasBrokenPipe(d, done) {
-			brokenPipe(t)
-		}
-		if done > 0 {
-			return done, nil
-		}
-		return 0, err
+		var n int
+		n, err = d.Write(&l.files, &l.buffer)
+		last = uint64(n)
+		done += last
 	}
 }
 

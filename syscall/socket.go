@@ -314,11 +314,11 @@ func (w *ioWait) on(t *kernel.Thread, what waiter.Waitable, mask waiter.EventMas
 // waitForFile waits until d can be read or written, a socket no longer than SO_RCVTIMEO and SO_SNDTIMEO say.
 func waitForFile(t *kernel.Thread, d *vfs.Description, mask waiter.EventMask) error {
 	if !d.Socket() {
-		return t.BlockOn(d, mask, kernel.Never)
+		return t.Await(d, mask, kernel.Never)
 	}
 	s, ok := d.File().(net.Socket)
 	if !ok {
-		return t.BlockOn(d, mask, kernel.Never)
+		return t.Await(d, mask, kernel.Never)
 	}
 	receive, send := s.Timeouts()
 	w := ioWait{timeout: receive}

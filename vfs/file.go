@@ -59,6 +59,11 @@ type (
 	Ioctler interface {
 		Ioctl(c *Context, request uint32, arg uint64) (uint64, error)
 	}
+	// Waiter is a file whose reads can wait by themselves, which is shorter than asking whether it is
+	// ready: Read, but it never returns EAGAIN. ERESTARTSYS: a signal came first.
+	Waiter interface {
+		ReadWaiting(c *Context, dst *mm.Buffer) (int, error)
+	}
 	// FlagsSetter hears of F_SETFL.
 	FlagsSetter interface {
 		SetFlags(flags uint32) error
@@ -86,6 +91,7 @@ type Description struct {
 	flags atomic.Uint32
 	refs  atomic.Int64
 
+	waiter   Waiter // the file, if it is one and the open allows reading
 	seekable bool
 	socket   bool // the inode is one
 	told     bool // made by open: watchers hear of it
@@ -144,6 +150,9 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 	}
 	d.seekable = file.Seekable()
 	_, d.flushes = file.(Flusher)
+	if d.mode&mayRead != 0 {
+		d.waiter, _ = file.(Waiter)
+	}
 	d.flags.Store(flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_CLOEXEC))
 	d.refs.Store(1)
 	if p.Dentry != nil {
@@ -324,6 +333,16 @@ func (d *Description) Read(c *Context, dst *mm.Buffer) (int, error) {
 		return n, err
 	}
 	n, err := d.readOn(c, dst)
+	d.moved(n, unix.IN_ACCESS)
+	return n, err
+}
+
+// Waits says whether ReadWaiting may be called: the file can wait, and is not to return EAGAIN.
+func (d *Description) Waits() bool { return d.waiter != nil && d.flags.Load()&unix.O_NONBLOCK == 0 }
+
+// ReadWaiting is Read that waits (Waiter). Precondition: Waits.
+func (d *Description) ReadWaiting(c *Context, dst *mm.Buffer) (int, error) {
+	n, err := d.waiter.ReadWaiting(c, dst)
 	d.moved(n, unix.IN_ACCESS)
 	return n, err
 }

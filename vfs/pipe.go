@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/kernel/waitq"
 	"elver/runtime/metal"
@@ -32,7 +33,6 @@ type Pipe struct {
 
 	used    atomic.Int32 // slots that hold data
 	size    atomic.Int32 // slots in the ring
-	bytes   atomic.Int64
 	readers atomic.Int32
 	writers atomic.Int32
 	opens   [2]atomic.Uint32 // how often the reading and the writing end were ever opened
@@ -213,10 +213,12 @@ func (e *pipeEnd) SetFlags(flags uint32) error {
 	return nil
 }
 
+// oldest returns the oldest slot. Precondition: mu is held, there is one.
+func (p *Pipe) oldest() *pipeSlot { return &p.ring[p.head&uint32(len(p.ring)-1)] }
+
 // pop takes the oldest slot out. Precondition: mu is held, there is one.
 func (p *Pipe) pop() {
-	s := &p.ring[p.head&uint32(len(p.ring)-1)]
-	p.bytes.Add(-int64(s.len))
+	s := p.oldest()
 	if p.spare == 0 && metal.Refs(s.frame) == 1 {
 		p.spare = s.frame
 	} else {
@@ -230,36 +232,76 @@ func (p *Pipe) pop() {
 // Read reads what is there: EAGAIN if nothing is and somebody could write, 0 if nobody can.
 func (e *pipeEnd) Read(c *Context, dst *mm.Buffer, off int64) (int, error) {
 	p := e.pipe
-	left := dst.Len()
-	if left == 0 {
+	if dst.Len() == 0 {
 		return 0, nil
 	}
 	// Who could write is looked at first: what they wrote before they left is there then.
-	if p.writers.Load() != 0 && p.used.Load() == 0 {
+	if p.empty() {
 		return 0, unix.EAGAIN
 	}
+	n, err := p.read(dst)
+	if n == 0 && err == nil && p.writers.Load() != 0 {
+		err = unix.EAGAIN
+	}
+	return n, err
+}
+
+// ReadWaiting implements Waiter.
+func (e *pipeEnd) ReadWaiting(c *Context, dst *mm.Buffer) (int, error) {
+	p := e.pipe
+	if dst.Len() == 0 {
+		return 0, nil
+	}
+	for {
+		if p.empty() {
+			if err := p.await(c.Thread); err != nil {
+				return 0, err
+			}
+		}
+		n, err := p.read(dst)
+		if n > 0 || err != nil || p.writers.Load() == 0 {
+			return n, err
+		}
+	}
+}
+
+// empty says whether a read would have to wait.
+func (p *Pipe) empty() bool { return p.writers.Load() != 0 && p.used.Load() == 0 }
+
+// await waits until a read need not wait. While the entry is registered nothing runs that could panic.
+func (p *Pipe) await(t *kernel.Thread) error {
+	entry := t.Listen(waiter.ReadableEvents | waiter.EventHUp)
+	p.queue.EventRegister(entry)
+	var err error
+	for p.empty() && err == nil {
+		err = t.Block(kernel.Never)
+	}
+	p.queue.EventUnregister(entry)
+	if err != nil && !p.empty() {
+		return nil
+	}
+	return err
+}
+
+// read reads what is there: an error only if that is nothing.
+func (p *Pipe) read(dst *mm.Buffer) (int, error) {
 	p.mu.Lock()
 	n, freed := 0, false
 	var err error
-	for left > 0 && p.used.Load() != 0 {
-		s := &p.ring[p.head&uint32(len(p.ring)-1)]
-		k := min(int(s.len), left)
+	for p.used.Load() != 0 {
+		s := p.oldest()
 		var m int
-		m, err = dst.CopyOut(metal.View(s.frame, metal.FrameSize)[s.off : int(s.off)+k])
+		m, err = dst.CopyOut(metal.View(s.frame+uint64(s.off), min(int(s.len), dst.Len())))
 		s.off += uint32(m)
 		s.len -= uint32(m)
-		p.bytes.Add(-int64(m))
 		n += m
-		left -= m
-		if err != nil {
+		if err != nil || s.len != 0 && !s.packet {
 			break
 		}
 		packet := s.packet
-		if s.len == 0 || packet {
-			p.pop()
-			freed = true
-		}
-		if packet {
+		p.pop()
+		freed = true
+		if packet || dst.Len() == 0 {
 			break
 		}
 	}
@@ -269,9 +311,6 @@ func (e *pipeEnd) Read(c *Context, dst *mm.Buffer, off int64) (int, error) {
 	}
 	if n > 0 {
 		return n, nil
-	}
-	if err == nil && p.writers.Load() != 0 {
-		err = unix.EAGAIN
 	}
 	return 0, err
 }
@@ -308,14 +347,13 @@ func (p *Pipe) write(src *mm.Buffer, left int, packet bool) (int, error) {
 	if odd := uint32(left) % metal.FrameSize; used > 0 && odd != 0 && !packet {
 		s := &p.ring[(p.head+used-1)&(size-1)]
 		if !s.packet && s.off+s.len+odd <= metal.FrameSize && metal.Refs(s.frame) == 1 {
-			m, err := src.CopyIn(metal.View(s.frame, metal.FrameSize)[s.off+s.len : s.off+s.len+odd])
+			m, err := src.CopyIn(metal.View(s.frame+uint64(s.off+s.len), int(odd)))
 			if err != nil {
 				if left <= pipeBuf {
 					return 0, err
 				}
 			}
 			s.len += uint32(m)
-			p.bytes.Add(int64(m))
 			n, left = m, left-m
 			if err != nil {
 				return n, err
@@ -335,13 +373,12 @@ func (p *Pipe) write(src *mm.Buffer, left int, packet bool) (int, error) {
 		}
 		p.spare = 0
 		k := min(left, metal.FrameSize)
-		m, err := src.CopyIn(metal.View(frame, metal.FrameSize)[:k])
+		m, err := src.CopyIn(metal.View(frame, k))
 		if m == 0 || err != nil && n == 0 && left <= pipeBuf {
 			p.spare = frame
 			return n, err
 		}
 		p.ring[(p.head+used)&(size-1)] = pipeSlot{frame: frame, len: uint32(m), packet: packet}
-		p.bytes.Add(int64(m))
 		used = uint32(p.used.Add(1))
 		n, left = n+m, left-m
 		if err != nil {
@@ -392,7 +429,15 @@ func PipeOf(d *Description) *Pipe {
 }
 
 // Buffered returns how many bytes wait to be read (FIONREAD).
-func (p *Pipe) Buffered() int { return int(p.bytes.Load()) }
+func (p *Pipe) Buffered() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for i := range uint32(p.used.Load()) {
+		n += int(p.ring[(p.head+i)&uint32(len(p.ring)-1)].len)
+	}
+	return n
+}
 
 // Size returns the capacity in bytes (F_GETPIPE_SZ).
 func (p *Pipe) Size() int { return int(p.size.Load()) * metal.FrameSize }

@@ -61,7 +61,6 @@ func (p *Pipe) splice(to *Pipe, n int, keep bool) (int, error) {
 		metal.Ref(s.frame)
 		to.ring[(to.head+used)&uint32(len(to.ring)-1)] = pipeSlot{frame: s.frame, off: s.off, len: k, packet: s.packet}
 		to.used.Add(1)
-		to.bytes.Add(int64(k))
 		done += int(k)
 		if keep {
 			i++
@@ -69,7 +68,6 @@ func (p *Pipe) splice(to *Pipe, n int, keep bool) (int, error) {
 		}
 		s.off += k
 		s.len -= k
-		p.bytes.Add(-int64(k))
 		if s.len == 0 || s.packet {
 			p.pop()
 		}
@@ -94,7 +92,6 @@ func (p *Pipe) Drain(n int, write func([]byte) (int, error)) (int, error) {
 		k, err = write(metal.View(s.frame, metal.FrameSize)[s.off : s.off+min(s.len, uint32(n-done))])
 		s.off += uint32(k)
 		s.len -= uint32(k)
-		p.bytes.Add(-int64(k))
 		done += k
 		if s.len == 0 || s.packet && k > 0 {
 			p.pop()

@@ -111,19 +111,31 @@ func (b *Buffer) advance(n uint64) {
 // CopyOut copies src into the buffer, as far as there is room, and advances. EFAULT, with the number
 // of bytes that were done.
 func (b *Buffer) CopyOut(src []byte) (int, error) {
+	done := 0
+	if n := uint64(len(src)); b.short(n) {
+		done = amd64.CopyOutTo(b.as.table.Root(), b.one.Addr+b.in, src)
+		b.advance(uint64(done))
+		if done == len(src) {
+			return done, nil
+		}
+	}
+	rest, err := b.copyOut(src[done:])
+	return done + rest, err
+}
+
+// short says whether the next n bytes can go the short way: in one piece, which most copies go to their end.
+func (b *Buffer) short(n uint64) bool {
+	return b.as != nil && b.many == nil && n <= b.left && n <= pieceBytes && userRange(b.one.Addr+b.in, n)
+}
+
+func (b *Buffer) copyOut(src []byte) (int, error) {
 	n := min(len(src), int(b.left))
 	if b.as == nil {
 		copy(b.kernel[b.in:], src[:n])
 		b.advance(uint64(n))
 		return n, nil
 	}
-	done := 0
-	if addr := b.one.Addr + b.in; b.many == nil && n <= pieceBytes && userRange(addr, uint64(n)) {
-		// The short way, which most copies go to their end.
-		done = amd64.CopyOutTo(b.as.table.Root(), addr, src[:n])
-		b.advance(uint64(done))
-	}
-	for done < n {
+	for done := 0; done < n; {
 		addr, length := b.piece(uint64(n - done))
 		k, err := b.as.CopyOut(addr, src[done:done+int(length)])
 		b.advance(uint64(k))
@@ -138,18 +150,26 @@ func (b *Buffer) CopyOut(src []byte) (int, error) {
 // CopyIn fills dst from the buffer, as far as it goes, and advances. EFAULT, with the number of bytes
 // that were done.
 func (b *Buffer) CopyIn(dst []byte) (int, error) {
+	done := 0
+	if n := uint64(len(dst)); b.short(n) {
+		done = amd64.CopyInFrom(b.as.table.Root(), dst, b.one.Addr+b.in)
+		b.advance(uint64(done))
+		if done == len(dst) {
+			return done, nil
+		}
+	}
+	rest, err := b.copyIn(dst[done:])
+	return done + rest, err
+}
+
+func (b *Buffer) copyIn(dst []byte) (int, error) {
 	n := min(len(dst), int(b.left))
 	if b.as == nil {
 		copy(dst[:n], b.kernel[b.in:])
 		b.advance(uint64(n))
 		return n, nil
 	}
-	done := 0
-	if addr := b.one.Addr + b.in; b.many == nil && n <= pieceBytes && userRange(addr, uint64(n)) {
-		done = amd64.CopyInFrom(b.as.table.Root(), dst[:n], addr)
-		b.advance(uint64(done))
-	}
-	for done < n {
+	for done := 0; done < n; {
 		addr, length := b.piece(uint64(n - done))
 		k, err := b.as.CopyIn(dst[done:done+int(length)], addr)
 		b.advance(uint64(k))
@@ -191,3 +211,6 @@ func UserRange(addr, length uint64) error {
 	}
 	return nil
 }
+
+// InUserRange is UserRange for those who have an answer of their own.
+func InUserRange(addr, length uint64) bool { return userRange(addr, length) }

@@ -17,20 +17,21 @@ import (
 // Lock order: a queue's lock is the innermost but for those that listeners take, an epoll's queue among
 // them. A listener does not use the queue that it hears from.
 type Queue struct {
-	first atomic.Pointer[waiter.Entry] // changed under mu
-	mu    sync.Mutex
-	last  *waiter.Entry // guarded by mu
+	waiting atomic.Bool // there is a first
+	mu      sync.Mutex
+	first   *waiter.Entry // guarded by mu
+	last    *waiter.Entry // guarded by mu
 }
 
 // EventRegister adds e. Whoever waits registers first and looks at the condition then.
+// Precondition: e is in no queue, so that its links are nil.
 func (q *Queue) EventRegister(e *waiter.Entry) {
 	q.mu.Lock()
-	last := q.last
-	e.SetPrev(last)
-	e.SetNext(nil)
-	if last == nil {
-		q.first.Store(e)
+	if last := q.last; last == nil {
+		q.first = e
+		q.waiting.Store(true)
 	} else {
+		e.SetPrev(last)
 		last.SetNext(e)
 	}
 	q.last = e
@@ -40,9 +41,21 @@ func (q *Queue) EventRegister(e *waiter.Entry) {
 // EventUnregister removes e. Precondition: it is in the queue.
 func (q *Queue) EventUnregister(e *waiter.Entry) {
 	q.mu.Lock()
+	if q.first == q.last {
+		// The only one, which is the most common.
+		q.waiting.Store(false)
+		q.first, q.last = nil, nil
+	} else {
+		q.remove(e)
+	}
+	q.mu.Unlock()
+}
+
+// remove takes e out of the middle of others. Precondition: mu is held.
+func (q *Queue) remove(e *waiter.Entry) {
 	prev, next := e.Prev(), e.Next()
 	if prev == nil {
-		q.first.Store(next)
+		q.first = next
 	} else {
 		prev.SetNext(next)
 	}
@@ -53,24 +66,23 @@ func (q *Queue) EventUnregister(e *waiter.Entry) {
 	}
 	e.SetPrev(nil)
 	e.SetNext(nil)
-	q.mu.Unlock()
 }
 
 // Notify tells those of mask who wait for one of its events. Whoever notifies changes the condition
 // first: then either they are in the queue by now, or they will see the change.
 func (q *Queue) Notify(mask waiter.EventMask) {
-	if q.first.Load() != nil {
+	if q.waiting.Load() {
 		q.notify(mask)
 	}
 }
 
 func (q *Queue) notify(mask waiter.EventMask) {
 	q.mu.Lock()
-	for e := q.first.Load(); e != nil; e = e.Next() {
+	for e := q.first; e != nil; e = e.Next() {
 		e.NotifyEvent(mask)
 	}
 	q.mu.Unlock()
 }
 
 // IsEmpty reports whether nobody waits.
-func (q *Queue) IsEmpty() bool { return q.first.Load() == nil }
+func (q *Queue) IsEmpty() bool { return !q.waiting.Load() }

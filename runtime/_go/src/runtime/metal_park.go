@@ -27,7 +27,9 @@ func metalPark0(gp *g) {
 	mp := getg().m
 	word := (*uintptr)(mp.waitlock)
 	mp.waitlock = nil
-	metalChangeStatus(gp, _Grunning, _Gwaiting)
+	if !metalStatus(gp, _Grunning, _Gwaiting) {
+		casgstatus(gp, _Grunning, _Gwaiting)
+	}
 	dropg()
 	if !atomic.Casuintptr(word, 0, uintptr(unsafe.Pointer(gp))) {
 		atomic.Storeuintptr(word, 0)
@@ -37,32 +39,46 @@ func metalPark0(gp *g) {
 	pp := mp.p.ptr()
 	next := pp.runnext
 	if next == 0 || next.ptr().lockedm != 0 || mp.lockedg != 0 || sched.gcwaiting.Load() || pp.runSafePointFn != 0 ||
-		gcBlackenEnabled != 0 || pp.schedtick%61 == 0 || !pp.runnext.cas(next, 0) {
+		gcBlackenEnabled != 0 || pp.schedtick%61 == 0 || goroutineProfile.active || mp.profilehz != sched.profilehz ||
+		!pp.runnext.cas(next, 0) {
 		schedule()
 	}
+	// What is left of execute, with the rest of the slice.
 	pp.preempt = false
-	execute(next.ptr(), true)
+	gp = next.ptr()
+	mp.curg = gp
+	gp.m = mp
+	gp.syncSafePoint = false
+	if !metalStatus(gp, _Grunnable, _Grunning) {
+		casgstatus(gp, _Grunnable, _Grunning)
+	}
+	gp.waitsince = 0
+	gp.preempt = false
+	gp.stackguard0 = gp.stack.lo + stackGuard
+	gogo(&gp.sched)
 }
 
 // metal_Ready lets the goroutine gp, which metal_Park stored, go on: it is the next to run.
 //
 //go:linkname metal_Ready elver/runtime/metal.ready
 func metal_Ready(gp uintptr) {
-	mp := acquirem()
 	next := guintptr(gp).ptr()
-	metalChangeStatus(next, _Gwaiting, _Grunnable)
-	runqput(mp.p.ptr(), next, true)
+	if !metalStatus(next, _Gwaiting, _Grunnable) {
+		casgstatus(next, _Gwaiting, _Grunnable)
+	}
+	mp := acquirem()
+	if pp := mp.p.ptr(); !pp.runnext.cas(0, guintptr(gp)) {
+		runqput(pp, next, true)
+	}
 	if gomaxprocs > 1 {
 		systemstack(wakep)
 	}
 	releasem(mp)
 }
 
-// metalChangeStatus is casgstatus for a goroutine whose times nobody measures just now.
-func metalChangeStatus(gp *g, old, new uint32) {
-	if gp.tracking || gp.bubble != nil || !gp.atomicstatus.CompareAndSwap(old, new) {
-		casgstatus(gp, old, new)
-	}
+// metalStatus is casgstatus for a goroutine whose times nobody measures just now, and false for others.
+func metalStatus(gp *g, old, new uint32) bool {
+	return !gp.tracking && gp.bubble == nil && gp.atomicstatus.CompareAndSwap(old, new)
 }
 
 // metal_Idle reports whether the scheduler has nobody to give the CPU to: no goroutine, no collector. What
