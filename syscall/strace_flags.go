@@ -19,6 +19,13 @@ type flagTable struct {
 // flagTables are the tables of the kinds between flagKinds and lastFlags, in the order in which
 // strace prints.
 var flagTables = [lastFlags]flagTable{
+	controlModes: {values: []flag{{unix.B0, "B0"}, {unix.B50, "B50"}, {unix.B75, "B75"}, {unix.B110, "B110"}, {unix.B134, "B134"}, {unix.B150, "B150"}, {unix.B200, "B200"}, {unix.B300, "B300"}, {unix.B600, "B600"}, {unix.B1200, "B1200"}, {unix.B1800, "B1800"}, {unix.B2400, "B2400"}, {unix.B4800, "B4800"}, {unix.B9600, "B9600"}, {unix.B19200, "B19200"}, {unix.B38400, "B38400"}, {unix.B57600, "B57600"}, {unix.B115200, "B115200"}, {unix.B230400, "B230400"}}, mask: unix.CBAUD,
+		flags: []flag{{unix.CS8, "CS8"}, {unix.CS7, "CS7"}, {unix.CS6, "CS6"}, {unix.CSTOPB, "CSTOPB"}, {unix.CREAD, "CREAD"}, {unix.PARENB, "PARENB"}, {unix.PARODD, "PARODD"}, {unix.HUPCL, "HUPCL"}, {unix.CLOCAL, "CLOCAL"}, {unix.CRTSCTS, "CRTSCTS"}}},
+	inotifyFlags: {flags: []flag{{unix.IN_NONBLOCK, "IN_NONBLOCK"}, {unix.IN_CLOEXEC, "IN_CLOEXEC"}}, other: "IN_???"},
+	inotifyMask:  {flags: []flag{{unix.IN_ACCESS, "IN_ACCESS"}, {unix.IN_MODIFY, "IN_MODIFY"}, {unix.IN_ATTRIB, "IN_ATTRIB"}, {unix.IN_CLOSE_WRITE, "IN_CLOSE_WRITE"}, {unix.IN_CLOSE_NOWRITE, "IN_CLOSE_NOWRITE"}, {unix.IN_OPEN, "IN_OPEN"}, {unix.IN_MOVED_FROM, "IN_MOVED_FROM"}, {unix.IN_MOVED_TO, "IN_MOVED_TO"}, {unix.IN_CREATE, "IN_CREATE"}, {unix.IN_DELETE, "IN_DELETE"}, {unix.IN_DELETE_SELF, "IN_DELETE_SELF"}, {unix.IN_MOVE_SELF, "IN_MOVE_SELF"}, {unix.IN_UNMOUNT, "IN_UNMOUNT"}, {unix.IN_Q_OVERFLOW, "IN_Q_OVERFLOW"}, {unix.IN_IGNORED, "IN_IGNORED"}, {unix.IN_ONLYDIR, "IN_ONLYDIR"}, {unix.IN_DONT_FOLLOW, "IN_DONT_FOLLOW"}, {unix.IN_EXCL_UNLINK, "IN_EXCL_UNLINK"}, {unix.IN_MASK_CREATE, "IN_MASK_CREATE"}, {unix.IN_MASK_ADD, "IN_MASK_ADD"}, {unix.IN_ISDIR, "IN_ISDIR"}, {unix.IN_ONESHOT, "IN_ONESHOT"}}, other: "IN_???"},
+	inputModes:   {values: []flag{{0, "0"}}, flags: []flag{{unix.IGNBRK, "IGNBRK"}, {unix.BRKINT, "BRKINT"}, {unix.IGNPAR, "IGNPAR"}, {unix.PARMRK, "PARMRK"}, {unix.INPCK, "INPCK"}, {unix.ISTRIP, "ISTRIP"}, {unix.INLCR, "INLCR"}, {unix.IGNCR, "IGNCR"}, {unix.ICRNL, "ICRNL"}, {unix.IUCLC, "IUCLC"}, {unix.IXON, "IXON"}, {unix.IXANY, "IXANY"}, {unix.IXOFF, "IXOFF"}, {unix.IMAXBEL, "IMAXBEL"}, {unix.IUTF8, "IUTF8"}}},
+	localModes:   {values: []flag{{0, "0"}}, flags: []flag{{unix.ISIG, "ISIG"}, {unix.ICANON, "ICANON"}, {unix.XCASE, "XCASE"}, {unix.ECHO, "ECHO"}, {unix.ECHOE, "ECHOE"}, {unix.ECHOK, "ECHOK"}, {unix.ECHONL, "ECHONL"}, {unix.NOFLSH, "NOFLSH"}, {unix.IEXTEN, "IEXTEN"}, {unix.ECHOCTL, "ECHOCTL"}, {unix.ECHOPRT, "ECHOPRT"}, {unix.ECHOKE, "ECHOKE"}, {unix.FLUSHO, "FLUSHO"}, {unix.PENDIN, "PENDIN"}, {unix.TOSTOP, "TOSTOP"}, {unix.EXTPROC, "EXTPROC"}}},
+	outputModes:  {flags: []flag{{unix.OPOST, "OPOST"}, {unix.OLCUC, "OLCUC"}, {unix.ONLCR, "ONLCR"}, {unix.OCRNL, "OCRNL"}, {unix.ONOCR, "ONOCR"}, {unix.ONLRET, "ONLRET"}, {unix.OFILL, "OFILL"}, {unix.OFDEL, "OFDEL"}}},
 	accessFlags: {flags: []flag{{unix.AT_SYMLINK_NOFOLLOW, "AT_SYMLINK_NOFOLLOW"}, {unix.AT_EACCESS, "AT_EACCESS"},
 		{unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"}}, other: "AT_???"},
 	accessMode: {values: []flag{{0, "F_OK"}}, flags: []flag{{unix.R_OK, "R_OK"}, {unix.W_OK, "W_OK"}, {unix.X_OK, "X_OK"}}, other: "?_OK"},
@@ -68,7 +75,7 @@ var flagTables = [lastFlags]flagTable{
 	ioctlRequest: {values: []flag{{unix.TCGETS, "TCGETS"}, {unix.TCSETS, "TCSETS"}, {unix.TCSETSW, "TCSETSW"}, {unix.TCSETSF, "TCSETSF"}, {unix.TCSBRK, "TCSBRK"},
 		{unix.TCXONC, "TCXONC"}, {unix.TCFLSH, "TCFLSH"}, {unix.TIOCEXCL, "TIOCEXCL"}, {unix.TIOCNXCL, "TIOCNXCL"}, {unix.TIOCSCTTY, "TIOCSCTTY"},
 		{unix.TIOCGPGRP, "TIOCGPGRP"}, {unix.TIOCSPGRP, "TIOCSPGRP"}, {unix.TIOCOUTQ, "TIOCOUTQ"}, {unix.TIOCSTI, "TIOCSTI"}, {unix.TIOCGWINSZ, "TIOCGWINSZ"},
-		{unix.TIOCSWINSZ, "TIOCSWINSZ"}, {unix.TIOCINQ, "FIONREAD"}, {unix.TIOCNOTTY, "TIOCNOTTY"}, {unix.TIOCGSID, "TIOCGSID"}, {unix.TIOCGPTN, "TIOCGPTN"},
+		{unix.TIOCSWINSZ, "TIOCSWINSZ"}, {unix.TIOCINQ, "FIONREAD"}, {unix.TIOCNOTTY, "TIOCNOTTY"}, {unix.TIOCGSID, "TIOCGSID"}, {unix.TIOCGPTN, "TIOCGPTN"}, {unix.TIOCGPTLCK, "TIOCGPTLCK"}, {unix.TIOCGPTPEER, "TIOCGPTPEER"},
 		{unix.TIOCSPTLCK, "TIOCSPTLCK"}, {fioNBIO, "FIONBIO"}, {fioNCLEX, "FIONCLEX"}, {fioCLEX, "FIOCLEX"}, {fioASYNC, "FIOASYNC"}, {unix.TCGETS2, "TCGETS2"},
 		{unix.TCSETS2, "TCSETS2"}, {unix.FICLONE, "FICLONE"}, {unix.FS_IOC_GETFLAGS, "FS_IOC_GETFLAGS"}, {unix.FS_IOC_SETFLAGS, "FS_IOC_SETFLAGS"},
 		{unix.SIOCGIFCONF, "SIOCGIFCONF"}, {unix.SIOCGIFFLAGS, "SIOCGIFFLAGS"}, {unix.SIOCGIFINDEX, "SIOCGIFINDEX"}, {unix.BLKGETSIZE64, "BLKGETSIZE64"}}},
@@ -81,7 +88,7 @@ var flagTables = [lastFlags]flagTable{
 		{unix.MADV_NOHUGEPAGE, "MADV_NOHUGEPAGE"}, {unix.MADV_DONTDUMP, "MADV_DONTDUMP"}, {unix.MADV_DODUMP, "MADV_DODUMP"}, {unix.MADV_WIPEONFORK, "MADV_WIPEONFORK"},
 		{unix.MADV_KEEPONFORK, "MADV_KEEPONFORK"}, {unix.MADV_COLD, "MADV_COLD"}, {unix.MADV_PAGEOUT, "MADV_PAGEOUT"}, {unix.MADV_POPULATE_READ, "MADV_POPULATE_READ"},
 		{unix.MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE"}, {unix.MADV_COLLAPSE, "MADV_COLLAPSE"}, {unix.MADV_HWPOISON, "MADV_HWPOISON"}}, other: "MADV_???"},
-	mapFlags: {values: []flag{{unix.MAP_SHARED, "MAP_SHARED"}, {unix.MAP_PRIVATE, "MAP_PRIVATE"}, {unix.MAP_SHARED_VALIDATE, "MAP_SHARED_VALIDATE"}}, mask: unix.MAP_TYPE,
+	mapFlags: {values: []flag{{0, "MAP_FILE"}, {unix.MAP_SHARED, "MAP_SHARED"}, {unix.MAP_PRIVATE, "MAP_PRIVATE"}, {unix.MAP_SHARED_VALIDATE, "MAP_SHARED_VALIDATE"}}, mask: unix.MAP_TYPE,
 		flags: []flag{{unix.MAP_FIXED, "MAP_FIXED"}, {unix.MAP_ANONYMOUS, "MAP_ANONYMOUS"}, {unix.MAP_32BIT, "MAP_32BIT"}, {unix.MAP_NORESERVE, "MAP_NORESERVE"},
 			{unix.MAP_POPULATE, "MAP_POPULATE"}, {unix.MAP_NONBLOCK, "MAP_NONBLOCK"}, {unix.MAP_GROWSDOWN, "MAP_GROWSDOWN"}, {unix.MAP_DENYWRITE, "MAP_DENYWRITE"},
 			{unix.MAP_EXECUTABLE, "MAP_EXECUTABLE"}, {unix.MAP_LOCKED, "MAP_LOCKED"}, {unix.MAP_STACK, "MAP_STACK"}, {unix.MAP_HUGETLB, "MAP_HUGETLB"},

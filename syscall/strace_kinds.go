@@ -29,10 +29,11 @@ const (
 	messageIn
 	signal
 	device
-	fileMode  // type and permissions
-	openMode  // permissions, when the flags before it create a file
-	openHow   // struct open_how
-	cloneCall // all arguments of clone(2)
+	fileMode      // type and permissions
+	mremapAddress // of mremap(2), when its flags ask for one
+	openMode      // permissions, when the flags before it create a file
+	openHow       // struct open_how
+	cloneCall     // all arguments of clone(2)
 	fcntlArg
 	prctlArg
 	futexValue   // val of futex(2)
@@ -46,6 +47,7 @@ const (
 	itimerspecIn
 	rlimitIn
 	sigsetIn
+	sizedSigsetIn // of pselect6(2): a structure with the set's address and size
 	sigactionIn
 	siginfoIn
 	stackIn
@@ -68,6 +70,7 @@ const (
 	cloneFlags
 	clock
 	closeRangeFlags
+	controlModes
 	controlType
 	epollEvents
 	epollFlags
@@ -80,12 +83,16 @@ const (
 	fileType
 	flockOperation
 	futexOperation
+	inotifyFlags
+	inotifyMask
+	inputModes
 	ioctlRequest
 	ipOption
 	ipProtocol
 	ipv6Option
 	itimer
 	linkFlags
+	localModes
 	lockType
 	madvice
 	mapFlags
@@ -98,6 +105,7 @@ const (
 	netlinkProtocol
 	openFlags
 	optionLevel
+	outputModes
 	personalityFlags
 	pollEvents
 	prctlOption

@@ -2,6 +2,7 @@ package syscall
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -169,6 +170,10 @@ func (p *printer) argument(k kind, i int) {
 		}
 	case fileMode:
 		p.fileMode(v)
+	case mremapAddress:
+		if p.values[i-1]&(unix.MREMAP_FIXED|unix.MREMAP_DONTUNMAP) != 0 {
+			p.pointer(v)
+		}
 	case openMode:
 		if p.values[i-1]&(unix.O_CREAT|unix.O_TMPFILE&^unix.O_DIRECTORY) != 0 {
 			p.mode(v)
@@ -241,6 +246,14 @@ func (p *printer) structure(k kind, i int, v uint64) {
 		p.rlimit(p.fetch(v, 16))
 	case rlimitOut:
 		p.rlimit(p.fetchOut(v, 16))
+	case sizedSigsetIn:
+		if b := p.fetch(v, 16); b != nil {
+			p.add("{sigmask=")
+			p.sigset(p.fetch(word(b, 0), 8))
+			p.add(", sigsetsize=")
+			p.unsigned(word(b, 8))
+			p.add("}")
+		}
 	case sigsetIn:
 		p.sigset(p.fetch(v, 8))
 	case sigsetOut:
@@ -478,7 +491,14 @@ func (p *printer) cString(addr uint64, limit int) {
 		return
 	}
 	s, err := p.t.MM().CopyInString(addr, maxPath)
-	if err != nil && err != unix.ENAMETOOLONG {
+	if err == unix.ENAMETOOLONG {
+		if b := p.fetch(addr, min(limit, maxPath-1)); b != nil {
+			p.quote(b, false)
+			p.add("...")
+		}
+		return
+	}
+	if err != nil {
 		p.hex(addr)
 		return
 	}
@@ -506,7 +526,14 @@ func (p *printer) dataOut(k kind, addr uint64) {
 		p.pointer(addr)
 		return
 	}
-	p.data(addr, p.result, k == dataOutHex)
+	n := p.result
+	for i, v := range p.values[:5] {
+		if v == addr { // with MSG_TRUNC the result is more than the buffer's size
+			n = min(n, p.values[i+1])
+			break
+		}
+	}
+	p.data(addr, n, k == dataOutHex)
 }
 
 func (p *printer) stringArray(addr uint64) {
@@ -1367,13 +1394,39 @@ func (p *printer) windowSize(b []byte) {
 	p.add("}")
 }
 
+// The delays of c_oflag, which strace names even when they are 0.
+const outputDelayBits = unix.NLDLY | unix.CRDLY | unix.TABDLY | unix.BSDLY | unix.VTDLY | unix.FFDLY
+
+func outputDelays(v uint64) string {
+	var parts []string
+	for _, d := range []struct {
+		mask uint64
+		name string
+	}{{unix.NLDLY, "NL"}, {unix.CRDLY, "CR"}, {unix.TABDLY, "TAB"}, {unix.BSDLY, "BS"}, {unix.VTDLY, "VT"}, {unix.FFDLY, "FF"}} {
+		parts = append(parts, d.name+strconv.Itoa(int(v&d.mask>>bits.TrailingZeros64(d.mask))))
+	}
+	return strings.Join(parts, "|")
+}
+
 func (p *printer) termios(b []byte) {
 	if b == nil {
 		return
 	}
-	for i, name := range [...]string{"{c_iflag=", ", c_oflag=", ", c_cflag=", ", c_lflag="} {
-		p.add(name)
-		p.hexZero(uint64(halfword(b, 4*i)))
+	for i, field := range [...]struct {
+		name string
+		k    kind
+	}{{"{c_iflag=", inputModes}, {", c_oflag=", outputModes}, {", c_cflag=", controlModes}, {", c_lflag=", localModes}} {
+		p.add(field.name)
+		v := uint64(halfword(b, 4*i))
+		if field.k == outputModes {
+			p.add(outputDelays(v))
+			v &^= outputDelayBits
+			if v == 0 {
+				continue
+			}
+			p.add("|")
+		}
+		p.flags(field.k, v)
 	}
 	p.add(", ...}")
 }

@@ -293,7 +293,11 @@ func (c *Context) openTemporary(dirfd int32, path string, flags, mode uint32, re
 	writeUint(&b, i.Ino())
 	p := Path{dir.Mount, NewDetached(i, b.String())}
 	p.Dentry.removed.Store(true)
-	return c.openPath(p, flags&^(unix.O_TMPFILE|unix.O_CREAT|unix.O_TRUNC|unix.O_EXCL), true)
+	d, err := c.openPath(p, flags&^(unix.O_TMPFILE|unix.O_CREAT|unix.O_TRUNC|unix.O_EXCL), true)
+	if err == nil {
+		d.flags.Or(unix.O_TMPFILE) // F_GETFL shows it
+	}
+	return d, err
 }
 
 func writeUint(b *strings.Builder, v uint64) {
