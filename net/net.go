@@ -9,6 +9,8 @@
 package net
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -78,7 +80,8 @@ type Message struct {
 	More bool
 	// Continued says that this is such a going on: address and credentials are there already.
 	Continued bool
-	// Wait is what becomes writable when there is room, after EAGAIN of Send; nil: the socket.
+	// Wait is what becomes writable when there is room, after EAGAIN of Send, or readable when there is
+	// enough, after that of Recv; nil: the socket.
 	Wait waiter.Waitable
 
 	// Rights and Credentials were read from Control and are not sent yet.
@@ -93,6 +96,13 @@ func (m *Message) Drop() {
 		d.Decref()
 	}
 	m.Rights = nil
+}
+
+// Lingerer is a socket whose close may have to wait for what it has yet to send (SO_LINGER in socket(7)).
+type Lingerer interface {
+	// Linger closes the socket, before its Release, and returns what becomes ready when the close need
+	// not wait any more, and how long to wait at most; nil if there is no reason to.
+	Linger() (waiter.Waitable, time.Duration)
 }
 
 // Family makes the sockets of a protocol family. typ is SOCK_* without flags.

@@ -66,6 +66,12 @@ func (b *Base) Inherit(from *Base) {
 	b.lingerOn, b.linger, b.priority, b.mark = from.lingerOn, from.linger, from.priority, from.mark
 }
 
+// anyLingers says that SO_LINGER was ever set.
+var anyLingers atomic.Bool
+
+// AnyLingers says whether a close has to look for sockets that linger.
+func AnyLingers() bool { return anyLingers.Load() }
+
 // Kind returns what Init was called with.
 func (b *Base) Kind() (family, typ, protocol int) { return b.family, b.typ, b.protocol }
 
@@ -171,6 +177,9 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 	case unix.SO_LINGER:
 		if len(value) < 8 {
 			return unix.EINVAL
+		}
+		if v != 0 {
+			anyLingers.Store(true)
 		}
 		b.mu.Lock()
 		b.lingerOn, b.linger = min(uint32(v), 1), binary.LittleEndian.Uint32(value[4:])

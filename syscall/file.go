@@ -8,6 +8,7 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/net"
 	"elver/vfs"
 )
 
@@ -409,7 +410,13 @@ func extensible(t *kernel.Thread, addr, size uint64, known int) ([]byte, error) 
 
 // close(2)
 func sysClose(t *kernel.Thread, a *args) (uint64, error) {
-	return 0, localOf(t).files.Close(a.int(0))
+	files := &localOf(t).files
+	if net.AnyLingers() {
+		if d, s, err := socketOf(files, a.int(0)); err == nil {
+			defer linger(t, d, s)
+		}
+	}
+	return 0, files.Close(a.int(0))
 }
 
 // close_range(2)

@@ -17,6 +17,9 @@ const (
 	fioCLEX  = 0x5451
 	fioASYNC = 0x5452
 
+	fioSETOWN, siocSPGRP = 0x8901, 0x8902
+	fioGETOWN, siocGPGRP = 0x8903, 0x8904
+
 	largeFile = 0o100000 // O_LARGEFILE, which the C library hides on x86-64
 
 	saNoCldStop = 1

@@ -284,6 +284,27 @@ func sysGetsockopt(t *kernel.Thread, a *args) (uint64, error) {
 	})
 }
 
+// linger gives back the reference to a socket whose descriptor was closed. With the last one it waits for
+// what the socket has yet to send, if SO_LINGER asks for that; a signal ends the wait.
+func linger(t *kernel.Thread, d *vfs.Description, s net.Socket) {
+	defer d.Decref()
+	l, ok := s.(net.Lingerer)
+	if !ok || d.Refs() != 1 {
+		return
+	}
+	w, atMost := l.Linger()
+	if w == nil {
+		return
+	}
+	// Not all of a connection's states are announced: look again now and then.
+	const glance = 5 * time.Millisecond
+	for over := kernel.After(atMost); !over.Passed(); {
+		if t.BlockOn(w, waiter.WritableEvents, kernel.After(min(glance, over.Left()))) != unix.ETIMEDOUT {
+			return
+		}
+	}
+}
+
 // ioWait is the waiting of one call for a file, which timeout ends, in nanoseconds from the first wait;
 // 0: none.
 type ioWait struct {
@@ -439,6 +460,7 @@ func (l *local) receive(t *kernel.Thread, d *vfs.Description, s net.Socket, m *n
 	}
 	m.Got = m.Flags & unix.MSG_CMSG_CLOEXEC
 	var w ioWait
+	var over error // why a wait for more ended
 	done := uint64(0)
 	for {
 		m.More = false
@@ -452,13 +474,25 @@ func (l *local) receive(t *kernel.Thread, d *vfs.Description, s net.Socket, m *n
 			continue
 		}
 		if err == unix.EAGAIN && m.Flags&unix.MSG_DONTWAIT == 0 {
+			on := m.Wait
+			if m.Wait = nil; on == nil {
+				on = d
+			}
 			w.timeout, _ = s.Timeouts()
-			if err = w.on(t, d, waiter.ReadableEvents); err == nil {
+			err = w.on(t, on, waiter.ReadableEvents)
+			if on != d && (err == unix.EAGAIN || err == unix.EINTR || err == kernel.ERESTARTSYS) {
+				over, err = err, nil // with what there is
+				m.Flags |= unix.MSG_DONTWAIT
+			}
+			if err == nil {
 				continue
 			}
 		}
 		if done > 0 {
 			return done, nil
+		}
+		if over != nil && err == unix.EAGAIN {
+			err = over
 		}
 		return 0, err
 	}

@@ -22,6 +22,10 @@ func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
 			n, err := setStatus(t, c, d, unix.O_ASYNC, arg)
 			d.FollowAsync(c, a.int(0))
 			return n, err
+		case fioSETOWN, siocSPGRP, fioGETOWN, siocGPGRP:
+			if d.Socket() {
+				return socketOwner(t, d, request, arg)
+			}
 		case unix.TIOCINQ: // FIONREAD
 			if p := vfs.PipeOf(d); p != nil {
 				return 0, t.MM().WriteUint32(arg, uint32(p.Buffered()))
@@ -42,6 +46,27 @@ func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
 		}
 		return 0, unix.ENOTTY
 	})
+}
+
+// socketOwner gets or sets who is told of a socket's events (socket(7)): ESRCH.
+func socketOwner(t *kernel.Thread, d *vfs.Description, request uint32, arg uint64) (uint64, error) {
+	if request == fioGETOWN || request == siocGPGRP {
+		kind, id, _ := d.Owner()
+		if kind == vfs.OwnerGroup {
+			id = -id
+		}
+		return 0, t.MM().WriteUint32(arg, uint32(id))
+	}
+	v, err := t.MM().ReadUint32(arg)
+	if err != nil {
+		return 0, err
+	}
+	kind, id := int32(vfs.OwnerProcess), int32(v)
+	if id < 0 {
+		kind, id = vfs.OwnerGroup, -id
+	}
+	d.SetOwner(kind, id, t.Creds())
+	return 0, nil
 }
 
 // setStatus sets or clears a status flag, as the int at addr says.

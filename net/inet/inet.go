@@ -185,21 +185,24 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 	default:
 		return nil, unix.ESOCKTNOSUPPORT
 	}
-	s := &Socket{network: f.Network, queue: new(waiter.Queue)}
-	s.Init(f.Number, typ, protocol)
+	queue := new(waiter.Queue)
+	var endpoint tcpip.Endpoint
 	var err tcpip.Error
 	if typ == unix.SOCK_RAW {
-		s.endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, s.queue, true)
+		endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, queue, true)
 		if _, unknown := err.(*tcpip.ErrUnknownProtocol); unknown {
 			return nil, unix.EPROTONOSUPPORT
 		}
 	} else {
-		s.endpoint, err = f.Network.Stack().NewEndpoint(transport, network, s.queue)
+		endpoint, err = f.Network.Stack().NewEndpoint(transport, network, queue)
 	}
 	if err != nil {
 		return nil, errnoOf(err)
 	}
-	s.endpoint.SocketOptions().SetDelayOption(typ == unix.SOCK_STREAM) // Nagle's algorithm is on
+	endpoint.SocketOptions().SetDelayOption(typ == unix.SOCK_STREAM) // Nagle's algorithm is on
+	s := &Socket{network: f.Network, queue: queue}
+	s.Init(f.Number, typ, protocol)
+	s.endpoint.Store(&endpoint)
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
@@ -190,5 +191,71 @@ func TestDatagramIsCutAndSaysWhoSent(t *testing.T) {
 	from, _ := a.Name(nil)
 	if len(m.Address) != sizeofAddress4 || [2]byte(m.Address[2:4]) != [2]byte(from[2:4]) {
 		t.Errorf("from %v, want the port of %v", m.Address, from)
+	}
+}
+
+// What is read out of netstack's endpoints is found there.
+func TestInsideOfEndpoints(t *testing.T) {
+	for name, at := range map[string]uintptr{"SndBufUsed": unsentAt, "snd": senderAt, "MaxPayloadSize": maxPayloadAt, "Outstanding": outstandingAt} {
+		if at == nowhere {
+			t.Errorf("an endpoint of TCP has no %s any more", name)
+		}
+	}
+	a, b := connected(t, new(Network))
+	defer a.Release()
+	defer b.Release()
+	e := a.(*Socket).ep().(*tcp.Endpoint)
+	if n, _ := sender(e); n < 500 || n > 1<<16 {
+		t.Errorf("segments of %d bytes", n)
+	}
+	src := mm.KernelBuffer(make([]byte, 64<<20))
+	a.Send(context(), &src, new(net.Message))
+	if n := unsent(e); n <= 0 || n > 64<<20 {
+		t.Errorf("%d bytes are yet to be sent", n)
+	}
+}
+
+// A stream whose connection was refused connects again, with the options that it has, from the name that it
+// has.
+func TestConnectAgain(t *testing.T) {
+	n := new(Network)
+	l := newSocket(t, n, unix.AF_INET, unix.SOCK_STREAM)
+	defer l.Release()
+	if err := l.Bind(context(), loopback4(0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Listen(context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	where, _ := l.Name(nil)
+	s := newSocket(t, n, unix.AF_INET, unix.SOCK_STREAM)
+	defer s.Release()
+	if err := s.SetOption(context(), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, []byte{33, 0, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Bind(context(), loopback4(0)); err != nil {
+		t.Fatal(err)
+	}
+	name, _ := s.Name(nil)
+	if _, err := s.Connect(context(), loopback4(9)); err != unix.EINPROGRESS {
+		t.Fatalf("Connect: %v", err)
+	}
+	wait(t, s, waiter.WritableEvents)
+	if _, err := s.Connect(context(), where); err != unix.ECONNREFUSED {
+		t.Fatalf("Connect: %v", err)
+	}
+	if _, err := s.Connect(context(), where); err != unix.EINPROGRESS {
+		t.Fatalf("Connect, again: %v", err)
+	}
+	wait(t, s, waiter.WritableEvents)
+	if _, err := s.Connect(context(), where); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := s.Name(nil); string(again) != string(name) {
+		t.Errorf("named %v, then %v", name, again)
+	}
+	var value [net.MaxOption]byte
+	if _, err := s.Option(context(), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, value[:]); err != nil || value[0] != 33 {
+		t.Errorf("TCP_KEEPIDLE is %d, %v", value[0], err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/net"
 	"elver/vfs"
@@ -24,11 +25,62 @@ func valueOf(level int, value []byte) (int, error) {
 	return 0, unix.EINVAL
 }
 
+// option is one that was set.
+type option struct {
+	level, name int
+	value       []byte
+}
+
 // SetOption is setsockopt(2).
 func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error {
+	if level == unix.IPPROTO_IPV6 && name == unix.IPV6_V6ONLY {
+		s.mu.Lock()
+		bound := s.isBound
+		s.mu.Unlock()
+		if bound {
+			return unix.EINVAL
+		}
+	}
+	if level == unix.SOL_SOCKET {
+		if err := s.setSocketOption(c, name, value); err != nil {
+			return err
+		}
+	} else if err := s.apply(level, name, value); err != nil {
+		return err
+	}
+	if s.stream() {
+		s.keep(option{level, name, bytes.Clone(value)})
+	}
+	return nil
+}
+
+// keep remembers what was set, for a new endpoint.
+func (s *Socket) keep(o option) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.kept {
+		if s.kept[i].level == o.level && s.kept[i].name == o.name {
+			s.kept[i] = o
+			return
+		}
+	}
+	s.kept = append(s.kept, o)
+}
+
+// replay sets what was set, on another endpoint.
+func (s *Socket) replay() {
+	for _, o := range s.kept {
+		if o.level == unix.SOL_SOCKET {
+			s.applySocket(o.name, o.value)
+		} else {
+			s.apply(o.level, o.name, o.value)
+		}
+	}
+}
+
+// apply sets an option of a level above SOL_SOCKET on the endpoint.
+func (s *Socket) apply(level, name int, value []byte) error {
 	switch level {
-	case unix.SOL_SOCKET:
-		return s.setSocketOption(c, name, value)
 	case unix.IPPROTO_TCP:
 		if s.stream() {
 			return s.setTCP(name, value)
@@ -44,8 +96,23 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 }
 
 func (s *Socket) setSocketOption(c *vfs.Context, name int, value []byte) error {
-	o := s.endpoint.SocketOptions()
-	if name == unix.SO_BINDTODEVICE {
+	switch name {
+	case unix.SO_BINDTODEVICE:
+	case unix.SO_ATTACH_FILTER, unix.SO_DETACH_FILTER:
+		return unix.ENOPROTOOPT
+	default:
+		if err := s.Base.SetOption(c, unix.SOL_SOCKET, name, value); err != nil {
+			return err
+		}
+	}
+	return s.applySocket(name, value)
+}
+
+// applySocket sets on the endpoint what the socket has.
+func (s *Socket) applySocket(name int, value []byte) error {
+	o := s.ep().SocketOptions()
+	switch name {
+	case unix.SO_BINDTODEVICE:
 		device, _, _ := bytes.Cut(value, []byte{0})
 		nic := tcpip.NICID(0)
 		if len(device) > 0 {
@@ -55,14 +122,6 @@ func (s *Socket) setSocketOption(c *vfs.Context, name int, value []byte) error {
 			}
 		}
 		return errnoOf(o.SetBindToDevice(int32(nic)))
-	}
-	if name == unix.SO_ATTACH_FILTER || name == unix.SO_DETACH_FILTER {
-		return unix.ENOPROTOOPT
-	}
-	if err := s.Base.SetOption(c, unix.SOL_SOCKET, name, value); err != nil {
-		return err
-	}
-	switch name {
 	case unix.SO_REUSEADDR:
 		o.SetReuseAddress(s.On(name))
 	case unix.SO_REUSEPORT:
@@ -90,7 +149,7 @@ func (s *Socket) setTCP(name int, value []byte) error {
 	if name == unix.TCP_CONGESTION {
 		cc, _, _ := bytes.Cut(value, []byte{0})
 		option := tcpip.CongestionControlOption(cc)
-		if s.endpoint.SetSockOpt(&option) != nil {
+		if s.ep().SetSockOpt(&option) != nil {
 			return unix.ENOENT
 		}
 		return nil
@@ -99,12 +158,13 @@ func (s *Socket) setTCP(name int, value []byte) error {
 	if err != nil {
 		return err
 	}
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	seconds := time.Duration(v) * time.Second
 	switch name {
 	case unix.TCP_NODELAY:
 		o.SetDelayOption(v == 0)
 	case unix.TCP_CORK:
+		s.cork.Store(v != 0)
 		o.SetCorkOption(v != 0)
 	case unix.TCP_QUICKACK:
 		o.SetQuickAck(v != 0)
@@ -112,43 +172,43 @@ func (s *Socket) setTCP(name int, value []byte) error {
 		if v != 0 && (v < 88 || v > 32767) {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MaxSegOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.MaxSegOption, v))
 	case unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL:
 		if v < 1 || v > 32767 {
 			return unix.EINVAL
 		}
 		if name == unix.TCP_KEEPIDLE {
 			idle := tcpip.KeepaliveIdleOption(seconds)
-			return errnoOf(s.endpoint.SetSockOpt(&idle))
+			return errnoOf(s.ep().SetSockOpt(&idle))
 		}
 		interval := tcpip.KeepaliveIntervalOption(seconds)
-		return errnoOf(s.endpoint.SetSockOpt(&interval))
+		return errnoOf(s.ep().SetSockOpt(&interval))
 	case unix.TCP_KEEPCNT:
 		if v < 1 || v > 127 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.KeepaliveCountOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.KeepaliveCountOption, v))
 	case unix.TCP_SYNCNT:
 		if v < 1 || v > 127 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.TCPSynCountOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.TCPSynCountOption, v))
 	case unix.TCP_USER_TIMEOUT:
 		if v < 0 {
 			return unix.EINVAL
 		}
 		timeout := tcpip.TCPUserTimeoutOption(time.Duration(v) * time.Millisecond)
-		return errnoOf(s.endpoint.SetSockOpt(&timeout))
+		return errnoOf(s.ep().SetSockOpt(&timeout))
 	case unix.TCP_LINGER2:
 		linger := tcpip.TCPLingerTimeoutOption(seconds)
-		return errnoOf(s.endpoint.SetSockOpt(&linger))
+		return errnoOf(s.ep().SetSockOpt(&linger))
 	case unix.TCP_DEFER_ACCEPT:
 		wait := tcpip.TCPDeferAcceptOption(max(seconds, 0))
-		return errnoOf(s.endpoint.SetSockOpt(&wait))
+		return errnoOf(s.ep().SetSockOpt(&wait))
 	case unix.TCP_WINDOW_CLAMP:
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.TCPWindowClampOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.TCPWindowClampOption, v))
 	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
-		// Hints: nothing goes wrong without.
+		// Hints: nothing goes wrong without. Option finds them among those that were kept.
 	default:
 		return unix.ENOPROTOOPT
 	}
@@ -187,34 +247,34 @@ func (s *Socket) setIP(name int, value []byte) error {
 		}
 		switch name {
 		case unix.IP_ADD_MEMBERSHIP:
-			return errnoOf(s.endpoint.SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
+			return errnoOf(s.ep().SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
 		case unix.IP_DROP_MEMBERSHIP:
-			return errnoOf(s.endpoint.SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
+			return errnoOf(s.ep().SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
 		}
-		return errnoOf(s.endpoint.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: nic, InterfaceAddr: local}))
+		return errnoOf(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: nic, InterfaceAddr: local}))
 	}
 	v, err := valueOf(unix.IPPROTO_IP, value)
 	if err != nil {
 		return err
 	}
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	switch name {
 	case unix.IP_TOS:
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv4TOSOption, v&0xff))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.IPv4TOSOption, v&0xff))
 	case unix.IP_TTL:
 		if v == -1 {
 			v = tcpip.UseDefaultIPv4TTL
 		} else if v < 1 || v > 255 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv4TTLOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.IPv4TTLOption, v))
 	case unix.IP_MULTICAST_TTL:
 		if v == -1 {
 			v = 1
 		} else if v < 0 || v > 255 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MulticastTTLOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.MulticastTTLOption, v))
 	case unix.IP_MULTICAST_LOOP:
 		o.SetMulticastLoop(v != 0)
 	case unix.IP_PKTINFO:
@@ -251,44 +311,39 @@ func (s *Socket) setIPv6(name int, value []byte) error {
 			return err
 		}
 		if name == unix.IPV6_ADD_MEMBERSHIP {
-			return errnoOf(s.endpoint.SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, MulticastAddr: group}))
+			return errnoOf(s.ep().SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, MulticastAddr: group}))
 		}
-		return errnoOf(s.endpoint.SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, MulticastAddr: group}))
+		return errnoOf(s.ep().SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, MulticastAddr: group}))
 	}
 	v, err := valueOf(unix.IPPROTO_IPV6, value)
 	if err != nil {
 		return err
 	}
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	switch name {
 	case unix.IPV6_V6ONLY:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.isBound {
-			return unix.EINVAL
-		}
 		o.SetV6Only(v != 0)
 	case unix.IPV6_UNICAST_HOPS:
 		if v < -1 || v > 255 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv6HopLimitOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.IPv6HopLimitOption, v))
 	case unix.IPV6_MULTICAST_HOPS:
 		if v == -1 {
 			v = 1
 		} else if v < 0 || v > 255 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.MulticastTTLOption, v))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.MulticastTTLOption, v))
 	case unix.IPV6_MULTICAST_LOOP:
 		o.SetMulticastLoop(v != 0)
 	case unix.IPV6_MULTICAST_IF:
-		return errnoOf(s.endpoint.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(v)}))
+		return errnoOf(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(v)}))
 	case unix.IPV6_TCLASS:
 		if v < -1 || v > 255 {
 			return unix.EINVAL
 		}
-		return errnoOf(s.endpoint.SetSockOptInt(tcpip.IPv6TrafficClassOption, max(v, 0)))
+		return errnoOf(s.ep().SetSockOptInt(tcpip.IPv6TrafficClassOption, max(v, 0)))
 	case unix.IPV6_RECVTCLASS:
 		o.SetReceiveTClass(v != 0)
 	case unix.IPV6_RECVHOPLIMIT:
@@ -323,15 +378,19 @@ func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, err
 		switch name {
 		case unix.SO_ERROR:
 			s.hasError()
-			s.connecting.Store(false)
 		case unix.SO_ACCEPTCONN:
 			return put32(value, number(s.listening.Load())), nil
 		case unix.SO_SNDBUF:
-			return put32(value, int(s.endpoint.SocketOptions().GetSendBufferSize())), nil
+			return put32(value, int(s.ep().SocketOptions().GetSendBufferSize())), nil
 		case unix.SO_RCVBUF:
-			return put32(value, int(s.endpoint.SocketOptions().GetReceiveBufferSize())), nil
+			return put32(value, int(s.ep().SocketOptions().GetReceiveBufferSize())), nil
+		case unix.SO_PEERCRED: // nobody is known
+			put32(value, 0)
+			put32(value[4:], -1)
+			put32(value[8:], -1)
+			return unix.SizeofUcred, nil
 		case unix.SO_BINDTODEVICE:
-			nic := s.endpoint.SocketOptions().GetBindToDevice()
+			nic := s.ep().SocketOptions().GetBindToDevice()
 			if nic == 0 {
 				return 0, nil
 			}
@@ -351,11 +410,11 @@ func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, err
 			return s.getIPv6(name, value)
 		}
 	}
-	return 0, unix.ENOPROTOOPT
+	return 0, unix.EOPNOTSUPP
 }
 
 func (s *Socket) getInt(option tcpip.SockOptInt, value []byte) (int, error) {
-	v, err := s.endpoint.GetSockOptInt(option)
+	v, err := s.ep().GetSockOptInt(option)
 	if err != nil {
 		return 0, errnoOf(err)
 	}
@@ -363,17 +422,17 @@ func (s *Socket) getInt(option tcpip.SockOptInt, value []byte) (int, error) {
 }
 
 func (s *Socket) getTCP(name int, value []byte) (int, error) {
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	v := 0
 	switch name {
 	case unix.TCP_NODELAY:
 		v = number(!o.GetDelayOption())
 	case unix.TCP_CORK:
-		v = number(o.GetCorkOption())
+		v = number(s.cork.Load())
 	case unix.TCP_QUICKACK:
 		v = number(o.GetQuickAck())
 	case unix.TCP_MAXSEG:
-		return s.getInt(tcpip.MaxSegOption, value)
+		return put32(value, s.maxSegment()), nil
 	case unix.TCP_KEEPCNT:
 		return s.getInt(tcpip.KeepaliveCountOption, value)
 	case unix.TCP_SYNCNT:
@@ -382,36 +441,61 @@ func (s *Socket) getTCP(name int, value []byte) (int, error) {
 		return s.getInt(tcpip.TCPWindowClampOption, value)
 	case unix.TCP_KEEPIDLE:
 		var idle tcpip.KeepaliveIdleOption
-		s.endpoint.GetSockOpt(&idle)
+		s.ep().GetSockOpt(&idle)
 		v = int(time.Duration(idle) / time.Second)
 	case unix.TCP_KEEPINTVL:
 		var interval tcpip.KeepaliveIntervalOption
-		s.endpoint.GetSockOpt(&interval)
+		s.ep().GetSockOpt(&interval)
 		v = int(time.Duration(interval) / time.Second)
 	case unix.TCP_USER_TIMEOUT:
 		var timeout tcpip.TCPUserTimeoutOption
-		s.endpoint.GetSockOpt(&timeout)
+		s.ep().GetSockOpt(&timeout)
 		v = int(time.Duration(timeout) / time.Millisecond)
 	case unix.TCP_LINGER2:
 		var linger tcpip.TCPLingerTimeoutOption
-		s.endpoint.GetSockOpt(&linger)
+		s.ep().GetSockOpt(&linger)
 		v = int(time.Duration(linger) / time.Second)
 	case unix.TCP_DEFER_ACCEPT:
 		var wait tcpip.TCPDeferAcceptOption
-		s.endpoint.GetSockOpt(&wait)
+		s.ep().GetSockOpt(&wait)
 		v = int(time.Duration(wait) / time.Second)
 	case unix.TCP_CONGESTION:
 		var cc tcpip.CongestionControlOption
-		s.endpoint.GetSockOpt(&cc)
+		s.ep().GetSockOpt(&cc)
 		copy(value[:16], cc)
 		return 16, nil
 	case unix.TCP_INFO:
 		return s.info(value), nil
-	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT:
+	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
+		v = s.keptValue(name)
 	default:
 		return 0, unix.ENOPROTOOPT
 	}
 	return put32(value, v), nil
+}
+
+// maxSegment is what TCP_MAXSEG says: of a connection, how much a segment carries.
+func (s *Socket) maxSegment() int {
+	if e, ok := s.ep().(*tcp.Endpoint); ok && hasConnection(s.state()) {
+		if n, _ := sender(e); n > 0 {
+			return n
+		}
+	}
+	n, _ := s.ep().GetSockOptInt(tcpip.MaxSegOption)
+	return n
+}
+
+// keptValue returns the value that an option of TCP was set to, 0 if it wasn't.
+func (s *Socket) keptValue(name int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.kept {
+		if o.level == unix.IPPROTO_TCP && o.name == name {
+			v, _ := valueOf(o.level, o.value)
+			return v
+		}
+	}
+	return 0
 }
 
 // linuxState returns the state of a TCP endpoint as Linux numbers it (include/net/tcp_states.h).
@@ -441,12 +525,30 @@ func linuxState(s tcp.EndpointState) uint8 {
 	return 7 // closed
 }
 
+// What TCPI_OPT_* of struct tcp_info says is in use.
+const (
+	tcpiTimestamps  = 1
+	tcpiSACK        = 2
+	tcpiWindowScale = 4
+)
+
 // info fills in a struct tcp_info as far as netstack knows.
 func (s *Socket) info(value []byte) int {
 	var i tcpip.TCPInfoOption
-	s.endpoint.GetSockOpt(&i)
-	mss, _ := s.endpoint.GetSockOptInt(tcpip.MaxSegOption)
-	value[0] = linuxState(tcp.EndpointState(s.endpoint.State()))
+	s.ep().GetSockOpt(&i)
+	mss := s.maxSegment()
+	if e, ok := s.ep().(*tcp.Endpoint); ok {
+		_, outstanding := sender(e)
+		put32(value[24:], outstanding)
+	}
+	value[0] = linuxState(tcp.EndpointState(s.ep().State()))
+	if s.listening.Load() { // who waits, and how many may
+		if r := s.ep().Readiness(waiter.ReadableEvents); r != 0 {
+			put32(value[24:], 1)
+		}
+		put32(value[28:], int(s.backlog.Load()))
+	}
+	value[5] = tcpiTimestamps | tcpiSACK | tcpiWindowScale
 	put32(value[8:], int(i.RTO/time.Microsecond))
 	put32(value[16:], mss)
 	put32(value[20:], mss)
@@ -459,13 +561,13 @@ func (s *Socket) info(value []byte) int {
 }
 
 func (s *Socket) getIP(name int, value []byte) (int, error) {
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	v := 0
 	switch name {
 	case unix.IP_TOS:
 		return s.getInt(tcpip.IPv4TOSOption, value)
 	case unix.IP_TTL:
-		n, err := s.endpoint.GetSockOptInt(tcpip.IPv4TTLOption)
+		n, err := s.ep().GetSockOptInt(tcpip.IPv4TTLOption)
 		if v = n; err != nil || n <= 0 {
 			v = 64
 		}
@@ -495,13 +597,13 @@ func (s *Socket) getIP(name int, value []byte) (int, error) {
 }
 
 func (s *Socket) getIPv6(name int, value []byte) (int, error) {
-	o := s.endpoint.SocketOptions()
+	o := s.ep().SocketOptions()
 	v := 0
 	switch name {
 	case unix.IPV6_V6ONLY:
 		v = number(o.GetV6Only())
 	case unix.IPV6_UNICAST_HOPS:
-		n, err := s.endpoint.GetSockOptInt(tcpip.IPv6HopLimitOption)
+		n, err := s.ep().GetSockOptInt(tcpip.IPv6HopLimitOption)
 		if v = n; err != nil || n < 0 {
 			v = 64
 		}

@@ -2,11 +2,16 @@ package inet
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/transport"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -19,18 +24,39 @@ import (
 // Socket is a socket of AF_INET or AF_INET6.
 type Socket struct {
 	net.Base
-	network  *Network
-	endpoint tcpip.Endpoint
+	network *Network
+	// endpoint is netstack's. That of a stream whose connection failed or was given up is of no
+	// more use there: the socket goes on with a new one (renew), which notifies the same queue.
+	endpoint atomic.Pointer[tcpip.Endpoint]
 	queue    *waiter.Queue
-	// connecting says that a connection was begun and nobody has been told how it ended.
+	// connecting says that a connection was begun and connect(2) has not told how it ended.
 	connecting atomic.Bool
 	listening  atomic.Bool
+	backlog    atomic.Int32
+	// shut is what shutdown(2) was called for, of shutReceive and shutSend.
+	shut atomic.Uint32
+	// more says that MSG_MORE holds what was sent back.
+	more atomic.Bool
+	cork atomic.Bool // TCP_CORK
 	// mtuDiscover is IP_MTU_DISCOVER, which is only remembered.
 	mtuDiscover atomic.Int32
 
 	mu      sync.Mutex // guards what follows, and is held while the socket is bound
 	isBound bool
+	boundTo tcpip.FullAddress // what bind(2) asked for
+	kept    []option          // what was set on the endpoint of a stream
+	uncork  *time.Timer       // sends what a cork held back for long
 }
+
+const (
+	shutReceive = 1 << iota
+	shutSend
+)
+
+// ep returns the endpoint.
+func (s *Socket) ep() tcpip.Endpoint { return *s.endpoint.Load() }
+
+func (s *Socket) state() tcp.EndpointState { return tcp.EndpointState(s.ep().State()) }
 
 func (s *Socket) stream() bool {
 	_, typ, _ := s.Kind()
@@ -43,37 +69,79 @@ func (s *Socket) Seekable() bool { return false }
 // Readiness says what the socket is ready for, as tcp_poll and datagram_poll of Linux do.
 func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	always := mask | waiter.EventErr | waiter.EventHUp
-	r := s.endpoint.Readiness(always | waiter.ReadableEvents | waiter.WritableEvents)
+	r := s.ep().Readiness(always | waiter.ReadableEvents | waiter.WritableEvents)
 	if s.Error.Load() != 0 {
 		r |= waiter.EventErr
 	}
 	if !s.stream() {
 		return r & always
 	}
-	switch tcp.EndpointState(s.endpoint.State()) {
+	shut := s.shut.Load()
+	switch s.state() {
 	case tcp.StateInitial, tcp.StateBound:
-		r |= waiter.EventHUp | waiter.WritableEvents
-	case tcp.StateClose, tcp.StateTimeWait:
+		return (r | waiter.EventHUp | waiter.WritableEvents) & always
+	case tcp.StateListen, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return r & always
+	case tcp.StateCloseWait:
+		shut |= shutReceive
+	case tcp.StateFinWait1, tcp.StateFinWait2:
+		shut |= shutSend
+	case tcp.StateClosing, tcp.StateLastAck, tcp.StateTimeWait, tcp.StateClose:
+		shut = shutReceive | shutSend
 		r &^= waiter.EventErr
-		r |= waiter.EventHUp | waiter.EventRdHUp
 	case tcp.StateError:
-		if !s.connecting.Load() && !s.hasError() {
-			r &^= waiter.EventErr
+		shut = shutReceive | shutSend
+		if r &^= waiter.EventErr; s.hasError() {
+			r |= waiter.EventErr
 		}
-		r |= waiter.EventHUp | waiter.EventRdHUp
+	}
+	if low := s.LowWater.Load(); low > 1 && s.received() < int(low) {
+		r &^= waiter.ReadableEvents
+	}
+	if shut&shutReceive != 0 {
+		r |= waiter.ReadableEvents | waiter.EventRdHUp
+	}
+	if shut&shutSend != 0 {
+		r |= waiter.WritableEvents
+	}
+	if shut == shutReceive|shutSend {
+		r |= waiter.EventHUp
 	}
 	return r & always
+}
+
+// received returns how many bytes wait to be received.
+func (s *Socket) received() int {
+	n, err := s.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // hasError says whether SO_ERROR has something to tell: it moves it to where that looks. An endpoint of
 // TCP that failed has the reason twice.
 func (s *Socket) hasError() bool {
 	for range 2 {
-		if e, ok := errnoOf(s.endpoint.LastError()).(unix.Errno); ok {
+		if e, ok := errnoOf(s.ep().LastError()).(unix.Errno); ok {
 			s.Error.CompareAndSwap(0, int32(e))
 		}
 	}
 	return s.Error.Load() != 0
+}
+
+// takeError returns the error that the socket has yet to tell, and takes it away.
+func (s *Socket) takeError() error {
+	s.hasError()
+	return s.TakeError()
+}
+
+// told forgets what else the endpoint of a failed connection has to say of it, when the program has learned
+// of it.
+func (s *Socket) told() {
+	if s.stream() && s.state() == tcp.StateError {
+		s.takeError()
+	}
 }
 
 // EventRegister has e told of changes.
@@ -86,7 +154,75 @@ func (s *Socket) EventRegister(e *waiter.Entry) error {
 func (s *Socket) EventUnregister(e *waiter.Entry) { s.queue.EventUnregister(e) }
 
 // Release closes the socket; what it has yet to send is sent in the background.
-func (s *Socket) Release() { s.endpoint.Close() }
+func (s *Socket) Release() {
+	s.mu.Lock()
+	if s.uncork != nil {
+		s.uncork.Stop()
+	}
+	s.mu.Unlock()
+	s.ep().Close()
+}
+
+// Linger closes the socket if its close has to wait for what it has yet to send (SO_LINGER, socket(7)), and
+// returns what becomes ready when that has arrived, and how long to wait at most; nil otherwise.
+func (s *Socket) Linger() (waiter.Waitable, time.Duration) {
+	o := s.ep().SocketOptions().GetLinger()
+	if !s.stream() || !o.Enabled || o.Timeout == 0 {
+		return nil, 0
+	}
+	s.ep().Close()
+	return lingering{s}, o.Timeout
+}
+
+// lingering is a closed socket, ready when nothing remains to be sent.
+type lingering struct{ *Socket }
+
+func (l lingering) Readiness(mask waiter.EventMask) waiter.EventMask {
+	switch l.state() {
+	case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+		return 0
+	}
+	return mask
+}
+
+// renew gives a stream a new endpoint, with the options and the name that were asked for. Precondition: mu
+// is held.
+func (s *Socket) renew() error {
+	family, _, _ := s.Kind()
+	network := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	if family == unix.AF_INET6 {
+		network = ipv6.ProtocolNumber
+	}
+	endpoint, err := s.network.Stack().NewEndpoint(tcp.ProtocolNumber, network, s.queue)
+	if err != nil {
+		return errnoOf(err)
+	}
+	endpoint.SocketOptions().SetDelayOption(true)
+	old := s.ep()
+	name, _ := old.GetLocalAddress()
+	s.takeError()
+	s.connecting.Store(false)
+	s.listening.Store(false)
+	s.shut.Store(0)
+	s.endpoint.Store(&endpoint)
+	if tcp.EndpointState(old.State()) != tcp.StateListen {
+		old.Abort()
+	}
+	old.Close()
+	s.replay()
+	if s.isBound {
+		s.isBound = false
+		again := s.boundTo
+		if again.Port == 0 { // the same if it is still to be had
+			again.Port = name.Port
+		}
+		if s.bind(again) != nil {
+			s.bind(s.boundTo)
+		}
+	}
+	s.queue.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
+	return nil
+}
 
 // privilegedPorts end before this one (ip(7)).
 const privilegedPorts = 1024
@@ -122,9 +258,9 @@ func (s *Socket) Bind(c *vfs.Context, addr []byte) error {
 
 // bind binds the endpoint. Precondition: mu is held.
 func (s *Socket) bind(a tcpip.FullAddress) error {
-	switch err := s.endpoint.Bind(a); err.(type) {
+	switch err := s.ep().Bind(a); err.(type) {
 	case nil:
-		s.isBound = true
+		s.isBound, s.boundTo = true, a
 		return nil
 	case *tcpip.ErrNoPortAvailable:
 		return unix.EADDRINUSE
@@ -134,47 +270,85 @@ func (s *Socket) bind(a tcpip.FullAddress) error {
 }
 
 // Connect is connect(2). It begins a connection of TCP: EINPROGRESS.
-func (s *Socket) Connect(c *vfs.Context, addr []byte) (waiter.Waitable, error) {
+func (s *Socket) Connect(_ *vfs.Context, addr []byte) (waiter.Waitable, error) {
 	family, err := familyOf(addr)
 	if err != nil {
 		return nil, err
 	}
 	if family == unix.AF_UNSPEC {
-		if s.stream() {
-			return nil, unix.EOPNOTSUPP
-		}
-		return nil, errnoOf(s.endpoint.Disconnect())
+		return nil, s.disconnect()
 	}
 	a, err := s.parseAddress(addr)
 	if err != nil {
 		return nil, err
 	}
-	if s.listening.Load() {
-		return nil, unix.EISCONN
+	if own, _, _ := s.Kind(); own == unix.AF_INET6 && s.ep().SocketOptions().GetV6Only() &&
+		(family == unix.AF_INET || header.IsV4MappedAddress(a.Addr)) {
+		return nil, unix.ENETUNREACH
 	}
 	if a.Addr.Len() == 0 {
 		a.Addr = s.self()
 	}
-	switch e := s.endpoint.Connect(a); e.(type) {
-	case nil:
-		s.connecting.Store(false)
-		return nil, nil
-	case *tcpip.ErrConnectStarted:
-		s.connecting.Store(true)
-		return nil, unix.EINPROGRESS
-	case *tcpip.ErrAlreadyConnecting:
-		return nil, unix.EALREADY
-	case *tcpip.ErrInvalidEndpointState:
-		return nil, unix.EISCONN
-	default:
-		s.connecting.Store(false)
-		s.hasError()
-		pending := s.TakeError() // told now
-		if pending == nil {
-			pending = errnoOf(e)
+	if s.stream() {
+		if family, _, _ := s.Kind(); family == unix.AF_INET6 && len(addr) < shortestAddress6 {
+			return nil, unix.EINVAL
 		}
-		return nil, pending
+		return nil, s.connect(a)
 	}
+	return nil, unreachable(s.ep().Connect(a))
+}
+
+// unreachable is errnoOf for what needs a route: that there is none is ENETUNREACH on Linux.
+func unreachable(err tcpip.Error) error {
+	if _, is := err.(*tcpip.ErrHostUnreachable); is {
+		return unix.ENETUNREACH
+	}
+	return errnoOf(err)
+}
+
+// connect begins a connection of TCP, or tells how it stands with the one that was begun.
+func (s *Socket) connect(a tcpip.FullAddress) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state := s.state(); state {
+	case tcp.StateInitial, tcp.StateBound:
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return unix.EALREADY
+	case tcp.StateError, tcp.StateClose:
+		err := s.takeError()
+		if err == nil {
+			err = unix.ECONNABORTED
+		}
+		if e := s.renew(); e != nil {
+			return e
+		}
+		return err
+	default:
+		if s.connecting.Swap(false) {
+			return nil
+		}
+		return unix.EISCONN
+	}
+	err := s.ep().Connect(a)
+	if _, begun := err.(*tcpip.ErrConnectStarted); begun {
+		s.connecting.Store(true)
+		return unix.EINPROGRESS
+	}
+	return unreachable(err)
+}
+
+// disconnect is connect(2) to AF_UNSPEC, which ends a connection at once.
+func (s *Socket) disconnect() error {
+	if !s.stream() {
+		return errnoOf(s.ep().Disconnect())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.state() {
+	case tcp.StateInitial, tcp.StateBound:
+		return nil
+	}
+	return s.renew()
 }
 
 // Bounds of a backlog: listen(2), net.core.somaxconn.
@@ -190,15 +364,16 @@ func (s *Socket) Listen(_ *vfs.Context, backlog int) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isBound && tcp.EndpointState(s.endpoint.State()) == tcp.StateInitial {
+	if !s.isBound && tcp.EndpointState(s.ep().State()) == tcp.StateInitial {
 		if err := s.bind(tcpip.FullAddress{}); err != nil {
 			return err
 		}
 	}
 	// Linux completes one connection more than the backlog says.
-	if err := s.endpoint.Listen(backlog + 1); err != nil {
+	if err := s.ep().Listen(backlog + 1); err != nil {
 		return errnoOf(err)
 	}
+	s.backlog.Store(int32(backlog))
 	s.listening.Store(true)
 	return nil
 }
@@ -211,39 +386,74 @@ func (s *Socket) Accept(*vfs.Context) (net.Socket, error) {
 	if !s.listening.Load() {
 		return nil, unix.EINVAL
 	}
-	endpoint, queue, err := s.endpoint.Accept(nil)
+	endpoint, queue, err := s.ep().Accept(nil)
 	if err != nil {
 		return nil, errnoOf(err)
 	}
-	n := &Socket{network: s.network, endpoint: endpoint, queue: queue, isBound: true}
+	n := &Socket{network: s.network, queue: queue, isBound: true}
+	n.endpoint.Store(&endpoint)
 	n.Inherit(&s.Base)
-	endpoint.SocketOptions().SetDelayOption(s.endpoint.SocketOptions().GetDelayOption())
+	endpoint.SocketOptions().SetDelayOption(s.ep().SocketOptions().GetDelayOption())
+	s.mu.Lock()
+	n.kept = slices.Clone(s.kept)
+	s.mu.Unlock()
+	n.replay()
 	return n, nil
 }
 
-// Shutdown is shutdown(2): EINVAL, ENOTCONN.
+// Shutdown is shutdown(2): EINVAL, ENOTCONN. A listening socket that is shut down for receiving listens no
+// more, as on Linux.
 func (s *Socket) Shutdown(how int) error {
 	var flags tcpip.ShutdownFlags
+	var shut uint32
 	switch how {
 	case unix.SHUT_RD:
-		flags = tcpip.ShutdownRead
+		flags, shut = tcpip.ShutdownRead, shutReceive
 	case unix.SHUT_WR:
-		flags = tcpip.ShutdownWrite
+		flags, shut = tcpip.ShutdownWrite, shutSend
 	case unix.SHUT_RDWR:
-		flags = tcpip.ShutdownRead | tcpip.ShutdownWrite
+		flags, shut = tcpip.ShutdownRead|tcpip.ShutdownWrite, shutReceive|shutSend
 	default:
 		return unix.EINVAL
 	}
-	err := errnoOf(s.endpoint.Shutdown(flags))
-	if err == nil && s.listening.Load() && flags&tcpip.ShutdownRead != 0 {
-		s.listening.Store(false)
+	if s.listening.Load() {
+		if shut&shutReceive == 0 {
+			return nil
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.renew()
+	}
+	if s.stream() {
+		// Receiving goes on: what comes after SHUT_RD can be read, though nobody waits for it.
+		if flags &^= tcpip.ShutdownRead; flags == 0 {
+			if !hasConnection(s.state()) {
+				return unix.ENOTCONN
+			}
+			s.shut.Or(shut)
+			s.queue.Notify(waiter.ReadableEvents | waiter.EventRdHUp)
+			return nil
+		}
+	}
+	err := errnoOf(s.ep().Shutdown(flags))
+	if err == nil && s.shut.Or(shut)|shut == shutReceive|shutSend {
+		s.queue.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp)
 	}
 	return err
 }
 
+// hasConnection says whether there is or was a connection.
+func hasConnection(s tcp.EndpointState) bool {
+	switch s {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateTimeWait, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
+		return true
+	}
+	return false
+}
+
 // Name appends the socket's address.
 func (s *Socket) Name(to []byte) ([]byte, error) {
-	a, err := s.endpoint.GetLocalAddress()
+	a, err := s.ep().GetLocalAddress()
 	if err != nil {
 		return nil, errnoOf(err)
 	}
@@ -253,7 +463,7 @@ func (s *Socket) Name(to []byte) ([]byte, error) {
 
 // Peer appends the address that the socket is connected to: ENOTCONN.
 func (s *Socket) Peer(to []byte) ([]byte, error) {
-	a, err := s.endpoint.GetRemoteAddress()
+	a, err := s.ep().GetRemoteAddress()
 	if err != nil {
 		return nil, errnoOf(err)
 	}
@@ -319,7 +529,7 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
-	options := tcpip.WriteOptions{More: m.Flags&unix.MSG_MORE != 0, Atomic: !s.stream()}
+	options := tcpip.WriteOptions{Atomic: !s.stream()}
 	if len(m.Address) > 0 && !s.stream() {
 		a, err := s.parseAddress(m.Address)
 		if err != nil {
@@ -329,20 +539,26 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 			a.Addr = s.self()
 		}
 		options.To = &a
-	} else if !s.stream() && transport.DatagramEndpointState(s.endpoint.State()) != transport.DatagramEndpointStateConnected {
+	} else if !s.stream() && transport.DatagramEndpointState(s.ep().State()) != transport.DatagramEndpointStateConnected {
 		return 0, unix.EDESTADDRREQ // before netstack binds the socket
 	}
 	m.Control = nil
 	if s.stream() && src.Len() == 0 {
 		return 0, nil
 	}
+	if s.stream() && (m.Flags&unix.MSG_MORE != 0 || s.more.Load()) {
+		s.setMore(m.Flags&unix.MSG_MORE != 0)
+	}
 	begin := src.Done()
-	n, err := s.endpoint.Write(source{src}, options)
+	n, err := s.ep().Write(source{src}, options)
 	if at := begin + int(n); src.Done() != at { // netstack read more than it took
 		src.Reset()
 		src.Skip(at)
 	}
 	if n > 0 {
+		if s.stream() && s.ep().SocketOptions().GetCorkOption() {
+			s.corked()
+		}
 		return int(n), nil
 	}
 	switch err.(type) {
@@ -355,13 +571,46 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 		return 0, errnoOf(err)
 	case *tcpip.ErrAlreadyConnecting:
 		return 0, unix.EAGAIN
+	case *tcpip.ErrWouldBlock:
+		return 0, unix.EAGAIN
+	case *tcpip.ErrHostUnreachable:
+		return 0, unix.ENETUNREACH
 	}
+	s.told()
 	return 0, errnoOf(err)
+}
+
+// corkTime is how long bytes are held back at most (TCP_CORK in tcp(7)).
+const corkTime = 200 * time.Millisecond
+
+// setMore begins or ends to hold back what doesn't fill a segment, for MSG_MORE.
+func (s *Socket) setMore(more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.more.Store(more)
+	s.ep().SocketOptions().SetCorkOption(more || s.cork.Load())
+}
+
+// corked has what was just sent go when corkTime is over.
+func (s *Socket) corked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.uncork == nil {
+		s.uncork = time.AfterFunc(corkTime, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			o := s.ep().SocketOptions()
+			on := o.GetCorkOption()
+			o.SetCorkOption(false)
+			o.SetCorkOption(on)
+			s.uncork = nil
+		})
+	}
 }
 
 // inHandshake says whether a stream's connection has begun and is not there yet.
 func (s *Socket) inHandshake() bool {
-	switch tcp.EndpointState(s.endpoint.State()) {
+	switch tcp.EndpointState(s.ep().State()) {
 	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 		return true
 	}
@@ -372,6 +621,7 @@ func (s *Socket) inHandshake() bool {
 func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, error) {
 	switch {
 	case m.Flags&unix.MSG_ERRQUEUE != 0:
+		m.Flags |= unix.MSG_DONTWAIT
 		return 0, unix.EAGAIN
 	case m.Flags&unix.MSG_OOB != 0:
 		return 0, unix.EINVAL
@@ -384,8 +634,14 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	if stream && dst.Len() == 0 {
 		return 0, nil
 	}
+	if stream && (peek && m.Flags&unix.MSG_WAITALL != 0 || s.LowWater.Load() > 1) {
+		if w := s.enough(dst.Len(), m); w != nil {
+			m.Wait = w
+			return 0, unix.EAGAIN
+		}
+	}
 	to := sink{Buffer: dst, drop: stream && m.Flags&unix.MSG_TRUNC != 0}
-	r, err := s.endpoint.Read(&to, tcpip.ReadOptions{Peek: peek, NeedRemoteAddr: !stream})
+	r, err := s.ep().Read(&to, tcpip.ReadOptions{Peek: peek, NeedRemoteAddr: !stream})
 	if err != nil {
 		switch err.(type) {
 		case *tcpip.ErrClosedForReceive:
@@ -400,13 +656,19 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 				return 0, unix.EAGAIN
 			}
 			return 0, unix.ENOTCONN
+		case *tcpip.ErrWouldBlock:
+			if stream && s.shut.Load()&shutReceive != 0 {
+				return 0, nil
+			}
+			return 0, unix.EAGAIN
 		default:
+			s.told()
 			return 0, errnoOf(err)
 		}
 	}
 	if stream {
 		if !peek {
-			s.endpoint.ModerateRecvBuf(r.Count)
+			s.ep().ModerateRecvBuf(r.Count)
 		}
 		m.More = m.Flags&unix.MSG_WAITALL != 0 && !peek && dst.Len() > 0
 		return r.Count, nil
@@ -425,6 +687,37 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	return r.Count, nil
 }
 
+// enough returns nil if a receive of n bytes has no reason to wait, or else what becomes readable when it
+// has none.
+func (s *Socket) enough(n int, m *net.Message) waiter.Waitable {
+	if m.Flags&unix.MSG_WAITALL == 0 {
+		n = min(n, int(s.LowWater.Load()))
+	}
+	b := &bytesWanted{s, n}
+	if m.Flags&unix.MSG_DONTWAIT != 0 || b.Readiness(waiter.ReadableEvents) != 0 {
+		return nil
+	}
+	return b
+}
+
+// bytesWanted is a stream, readable when so many bytes are there or no more will come.
+type bytesWanted struct {
+	*Socket
+	count int
+}
+
+func (b *bytesWanted) Readiness(mask waiter.EventMask) waiter.EventMask {
+	r := b.Socket.Readiness(mask | waiter.EventRdHUp)
+	if r&(waiter.EventRdHUp|waiter.EventHUp|waiter.EventErr) == 0 && b.received() < b.count {
+		r &^= waiter.ReadableEvents
+	} else {
+		r |= waiter.ReadableEvents
+	}
+	return r & (mask | waiter.EventErr | waiter.EventHUp)
+}
+
+const siocATMARK = 0x8905
+
 // Ioctl answers FIONREAD and SIOCOUTQ, and the requests about interfaces.
 func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error) {
 	option := tcpip.SockOptInt(tcpip.ReceiveQueueSizeOption)
@@ -433,6 +726,11 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 		if s.listening.Load() {
 			return 0, unix.EINVAL
 		}
+	case siocATMARK: // there are no urgent bytes
+		if !s.stream() {
+			return 0, unix.ENOTTY
+		}
+		return 0, c.Thread.MM().WriteUint32(arg, 0)
 	case unix.TIOCOUTQ: // SIOCOUTQ
 		if s.listening.Load() {
 			return 0, unix.EINVAL
@@ -441,8 +739,10 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 	default:
 		return s.network.Ioctl(c, request, arg)
 	}
-	n, err := s.endpoint.GetSockOptInt(option)
-	if err != nil {
+	n, err := s.ep().GetSockOptInt(option)
+	if e, ok := s.ep().(*tcp.Endpoint); ok && request == unix.TIOCOUTQ {
+		n = unsent(e)
+	} else if err != nil {
 		n = 0
 	}
 	return 0, c.Thread.MM().WriteUint32(arg, uint32(n))

@@ -73,6 +73,44 @@ static volatile int check_failed;
 		}                                                                          \
 	} while (0)
 
+// With CHECK_SECONDS a test that takes longer fails, and the next one goes on.
+#ifdef CHECK_SECONDS
+static sigjmp_buf check_over;
+
+static void check_late(int sig) { siglongjmp(check_over, sig); }
+
+static void check_watch(timer_t t, int seconds)
+{
+	struct itimerspec when = {.it_value.tv_sec = seconds};
+
+	timer_settime(t, 0, &when, NULL);
+}
+
+static void check_run(void (*test)(void))
+{
+	struct sigevent to = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMAX};
+	timer_t t;
+
+#ifdef sigev_notify_thread_id
+	to.sigev_notify_thread_id = gettid();
+#else
+	to._sigev_un._tid = gettid();
+#endif
+	signal(SIGRTMAX, check_late);
+	timer_create(CLOCK_MONOTONIC, &to, &t);
+	if (sigsetjmp(check_over, 1)) {
+		printf("FAIL %s: no end within %d s\n", check_name, CHECK_SECONDS);
+		check_failed = 1;
+	} else {
+		check_watch(t, CHECK_SECONDS);
+		test();
+	}
+	timer_delete(t);
+}
+#else
+static inline void check_run(void (*test)(void)) { test(); }
+#endif
+
 static inline int check_main(int argc, char **argv, const struct test *tests, int n)
 {
 	int failures = 0;
@@ -86,7 +124,7 @@ static inline int check_main(int argc, char **argv, const struct test *tests, in
 			continue;
 		check_name = tests[i].name;
 		check_failed = 0;
-		tests[i].run();
+		check_run(tests[i].run);
 		if (check_failed)
 			failures++;
 		else
