@@ -139,7 +139,11 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 		}
 		b.set(name, v != 0)
 	case unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_OOBINLINE, unix.SO_DONTROUTE,
-		unix.SO_NO_CHECK, unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS, unix.SO_RXQ_OVFL, unix.SO_PASSSEC, unix.SO_ZEROCOPY, unix.SO_BUSY_POLL:
+		unix.SO_NO_CHECK, unix.SO_RXQ_OVFL, unix.SO_PASSSEC, unix.SO_ZEROCOPY, unix.SO_BUSY_POLL:
+		b.set(name, v != 0)
+	case unix.SO_TIMESTAMP, unix.SO_TIMESTAMPNS: // one replaces the other
+		b.set(unix.SO_TIMESTAMP, false)
+		b.set(unix.SO_TIMESTAMPNS, false)
 		b.set(name, v != 0)
 	case unix.SO_PASSCRED:
 		if b.family != unix.AF_UNIX && b.family != unix.AF_NETLINK {

@@ -33,6 +33,7 @@ func registerFamilies() *inet.Network {
 		net.Register(number, inet.Family{Network: network, Number: number})
 	}
 	net.RegisterInterfaces(network.Ioctl)
+	net.Register(unix.AF_PACKET, inet.PacketFamily{Network: network})
 	net.Register(unix.AF_NETLINK, netlink.Family{Network: network})
 	return network
 }

@@ -26,6 +26,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel"
 	"elver/net"
 	"elver/vfs"
 )
@@ -61,8 +62,10 @@ func (n *Network) start() {
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
-		HandleLocal: true,
-		RawFactory:  raw.EndpointFactory{},
+		HandleLocal:              true,
+		RawFactory:               raw.EndpointFactory{},
+		AllowPacketEndpointWrite: true,
+		Clock:                    clock{tcpip.NewStdClock()},
 	})
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
@@ -106,6 +109,12 @@ func (n *Network) Packets() (received, sent uint64) {
 	}
 	return received, sent
 }
+
+// clock tells the time as programs see it.
+type clock struct{ tcpip.Clock }
+
+// Now is for the time stamps of packets.
+func (clock) Now() time.Time { return time.Unix(0, kernel.Realtime()) }
 
 // Drain waits until what closed sockets have yet to send has arrived, at most that long.
 func (n *Network) Drain(atMost time.Duration) {
@@ -189,7 +198,7 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 	var endpoint tcpip.Endpoint
 	var err tcpip.Error
 	if typ == unix.SOCK_RAW {
-		endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, queue, true)
+		endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, queue, protocol != unix.IPPROTO_RAW)
 		if _, unknown := err.(*tcpip.ErrUnknownProtocol); unknown {
 			return nil, unix.EPROTONOSUPPORT
 		}

@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -24,6 +27,9 @@ func valueOf(level int, value []byte) (int, error) {
 	}
 	return 0, unix.EINVAL
 }
+
+// udpCork is UDP_CORK (udp(7)).
+const udpCork = 1
 
 // option is one that was set.
 type option struct {
@@ -48,10 +54,34 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 	} else if err := s.apply(level, name, value); err != nil {
 		return err
 	}
-	if s.stream() {
+	if s.stream() || remembered(level, name) {
 		s.keep(option{level, name, bytes.Clone(value)})
 	}
 	return nil
+}
+
+// remembered says whether an option does nothing here but that it is there: hints, and what concerns what
+// never comes.
+func remembered(level, name int) bool {
+	switch level {
+	case unix.IPPROTO_TCP:
+		switch name {
+		case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
+			return true
+		}
+	case unix.IPPROTO_IP:
+		switch name {
+		case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT, unix.IP_MTU_DISCOVER,
+			unix.IP_RECVOPTS, unix.IP_RETOPTS:
+			return true
+		}
+	case unix.IPPROTO_IPV6:
+		switch name {
+		case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+			return true
+		}
+	}
+	return false
 }
 
 // keep remembers what was set, for a new endpoint.
@@ -84,6 +114,17 @@ func (s *Socket) apply(level, name int, value []byte) error {
 	case unix.IPPROTO_TCP:
 		if s.stream() {
 			return s.setTCP(name, value)
+		}
+	case unix.IPPROTO_UDP:
+		if s.isUDP() && name == udpCork {
+			v, err := valueOf(level, value)
+			if err != nil {
+				return err
+			}
+			if s.cork.Store(v != 0); v == 0 {
+				return s.flush()
+			}
+			return nil
 		}
 	case unix.IPPROTO_IP:
 		return s.setIP(name, value)
@@ -207,10 +248,10 @@ func (s *Socket) setTCP(name int, value []byte) error {
 		return errnoOf(s.ep().SetSockOpt(&wait))
 	case unix.TCP_WINDOW_CLAMP:
 		return errnoOf(s.ep().SetSockOptInt(tcpip.TCPWindowClampOption, v))
-	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
-		// Hints: nothing goes wrong without. Option finds them among those that were kept.
 	default:
-		return unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_TCP, name) {
+			return unix.ENOPROTOOPT
+		}
 	}
 	return nil
 }
@@ -294,11 +335,12 @@ func (s *Socket) setIP(name int, value []byte) error {
 		if v < 0 || v > unix.IP_PMTUDISC_OMIT {
 			return unix.EINVAL
 		}
-		s.mtuDiscover.Store(int32(v))
-	case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT:
-		// Hints, or what never comes here.
+	case unix.IP_RECVORIGDSTADDR:
+		o.SetReceiveOriginalDstAddress(v != 0)
 	default:
-		return unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_IP, name) {
+			return unix.ENOPROTOOPT
+		}
 	}
 	return nil
 }
@@ -352,9 +394,14 @@ func (s *Socket) setIPv6(name int, value []byte) error {
 		o.SetIPv6ReceivePacketInfo(v != 0)
 	case unix.IPV6_RECVERR:
 		o.SetIPv6RecvError(v != 0)
-	case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+	case unix.IPV6_MTU_DISCOVER:
+		if v < 0 || v > unix.IPV6_PMTUDISC_OMIT {
+			return unix.EINVAL
+		}
 	default:
-		return unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_IPV6, name) {
+			return unix.ENOPROTOOPT
+		}
 	}
 	return nil
 }
@@ -402,6 +449,13 @@ func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, err
 	case unix.IPPROTO_TCP:
 		if s.stream() {
 			return s.getTCP(name, value)
+		}
+	case unix.IPPROTO_UDP:
+		if s.isUDP() {
+			if name == udpCork {
+				return put32(value, number(s.cork.Load())), nil
+			}
+			return 0, unix.ENOPROTOOPT
 		}
 	case unix.IPPROTO_IP:
 		return s.getIP(name, value)
@@ -466,10 +520,11 @@ func (s *Socket) getTCP(name int, value []byte) (int, error) {
 		return 16, nil
 	case unix.TCP_INFO:
 		return s.info(value), nil
-	case unix.TCP_FASTOPEN, unix.TCP_FASTOPEN_CONNECT, unix.TCP_NOTSENT_LOWAT, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
-		v = s.keptValue(name)
 	default:
-		return 0, unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_TCP, name) {
+			return 0, unix.ENOPROTOOPT
+		}
+		v = s.keptValue(unix.IPPROTO_TCP, name, 0)
 	}
 	return put32(value, v), nil
 }
@@ -485,17 +540,17 @@ func (s *Socket) maxSegment() int {
 	return n
 }
 
-// keptValue returns the value that an option of TCP was set to, 0 if it wasn't.
-func (s *Socket) keptValue(name int) int {
+// keptValue returns the value that an option was set to, or what it is at first.
+func (s *Socket) keptValue(level, name, first int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.kept {
-		if o.level == unix.IPPROTO_TCP && o.name == name {
+		if o.level == level && o.name == name {
 			v, _ := valueOf(o.level, o.value)
 			return v
 		}
 	}
-	return 0
+	return first
 }
 
 // linuxState returns the state of a TCP endpoint as Linux numbers it (include/net/tcp_states.h).
@@ -560,6 +615,24 @@ func (s *Socket) info(value []byte) int {
 	return 232
 }
 
+// pathMTU returns the MTU of the way to the peer, which is that of the interface: ENOTCONN.
+func (s *Socket) pathMTU() (int, error) {
+	peer, err := s.ep().GetRemoteAddress()
+	if err != nil {
+		return 0, unix.ENOTCONN
+	}
+	own, _ := s.ep().GetLocalAddress()
+	protocol := tcpip.NetworkProtocolNumber(ipv6.ProtocolNumber)
+	if peer.Addr.Len() == header.IPv4AddressSize {
+		protocol = ipv4.ProtocolNumber
+	}
+	nic := s.network.Stack().CheckLocalAddress(0, protocol, own.Addr)
+	if info, ok := s.network.Stack().SingleNICInfo(nic); ok {
+		return int(info.MTU), nil
+	}
+	return 1500, nil
+}
+
 func (s *Socket) getIP(name int, value []byte) (int, error) {
 	o := s.ep().SocketOptions()
 	v := 0
@@ -586,12 +659,24 @@ func (s *Socket) getIP(name int, value []byte) (int, error) {
 	case unix.IP_RECVERR:
 		v = number(o.GetIPv4RecvError())
 	case unix.IP_MTU_DISCOVER:
-		v = int(s.mtuDiscover.Load())
+		v = s.keptValue(unix.IPPROTO_IP, name, unix.IP_PMTUDISC_WANT)
+	case unix.IP_MULTICAST_ALL:
+		v = s.keptValue(unix.IPPROTO_IP, name, 1)
+	case unix.IP_RECVORIGDSTADDR:
+		v = number(o.GetReceiveOriginalDstAddress())
 	case unix.IP_OPTIONS:
 		return 0, nil
-	case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT:
+	case unix.IP_MTU:
+		mtu, err := s.pathMTU()
+		if err != nil {
+			return 0, err
+		}
+		v = mtu
 	default:
-		return 0, unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_IP, name) {
+			return 0, unix.ENOPROTOOPT
+		}
+		v = s.keptValue(unix.IPPROTO_IP, name, 0)
 	}
 	return put32(value, v), nil
 }
@@ -621,16 +706,28 @@ func (s *Socket) getIPv6(name int, value []byte) (int, error) {
 		v = number(o.GetIPv6ReceivePacketInfo())
 	case unix.IPV6_RECVERR:
 		v = number(o.GetIPv6RecvError())
-	case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+	case unix.IPV6_MTU_DISCOVER:
+		v = s.keptValue(unix.IPPROTO_IPV6, name, unix.IPV6_PMTUDISC_WANT)
+	case unix.IPV6_AUTOFLOWLABEL:
+		v = s.keptValue(unix.IPPROTO_IPV6, name, 1)
+	case unix.IPV6_MTU:
+		mtu, err := s.pathMTU()
+		if err != nil {
+			return 0, err
+		}
+		v = mtu
 	default:
-		return 0, unix.ENOPROTOOPT
+		if !remembered(unix.IPPROTO_IPV6, name) {
+			return 0, unix.ENOPROTOOPT
+		}
+		v = s.keptValue(unix.IPPROTO_IPV6, name, 0)
 	}
 	return put32(value, v), nil
 }
 
-// putControl appends what the socket was asked to tell of a message.
-func (s *Socket) putControl(m *net.Message, r *tcpip.ReceivableControlMessages) {
-	var b [20]byte
+// putTimestamp appends when a message came.
+func putTimestamp(s *net.Base, m *net.Message, r *tcpip.ReceivableControlMessages) {
+	var b [16]byte
 	if s.On(unix.SO_TIMESTAMP) && r.HasTimestamp {
 		binary.LittleEndian.PutUint64(b[:], uint64(r.Timestamp.Unix()))
 		binary.LittleEndian.PutUint64(b[8:], uint64(r.Timestamp.Nanosecond()/1000))
@@ -639,6 +736,19 @@ func (s *Socket) putControl(m *net.Message, r *tcpip.ReceivableControlMessages) 
 		binary.LittleEndian.PutUint64(b[:], uint64(r.Timestamp.Unix()))
 		binary.LittleEndian.PutUint64(b[8:], uint64(r.Timestamp.Nanosecond()))
 		m.PutControl(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, b[:16])
+	}
+}
+
+// putControl appends what the socket was asked to tell of a message.
+func (s *Socket) putControl(m *net.Message, r *tcpip.ReceivableControlMessages) {
+	putTimestamp(&s.Base, m, r)
+	var b [28]byte
+	if r.HasOriginalDstAddress {
+		if to := r.OriginalDstAddress; to.Addr.Len() == header.IPv4AddressSize {
+			m.PutControl(unix.IPPROTO_IP, unix.IP_ORIGDSTADDR, appendAddress(b[:0], unix.AF_INET, to))
+		} else {
+			m.PutControl(unix.IPPROTO_IPV6, unix.IPV6_ORIGDSTADDR, appendAddress(b[:0], unix.AF_INET6, to))
+		}
 	}
 	if r.HasTTL {
 		put32(b[:], int(r.TTL))

@@ -38,14 +38,19 @@ type Socket struct {
 	// more says that MSG_MORE holds what was sent back.
 	more atomic.Bool
 	cork atomic.Bool // TCP_CORK
-	// mtuDiscover is IP_MTU_DISCOVER, which is only remembered.
-	mtuDiscover atomic.Int32
+	// holding says that a datagram is held back by MSG_MORE or UDP_CORK.
+	holding atomic.Bool
+
+	errorsMu sync.Mutex
+	errors   []*tcpip.SockError // for MSG_ERRQUEUE
 
 	mu      sync.Mutex // guards what follows, and is held while the socket is bound
 	isBound bool
 	boundTo tcpip.FullAddress // what bind(2) asked for
 	kept    []option          // what was set on the endpoint of a stream
 	uncork  *time.Timer       // sends what a cork held back for long
+	held    []byte            // the datagram that is held back
+	heldFor *tcpip.FullAddress
 }
 
 const (
@@ -73,10 +78,19 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if s.Error.Load() != 0 {
 		r |= waiter.EventErr
 	}
+	shut := s.shut.Load()
 	if !s.stream() {
+		if shut&shutReceive != 0 {
+			r |= waiter.ReadableEvents | waiter.EventRdHUp
+		}
+		if shut == shutReceive|shutSend {
+			r |= waiter.EventHUp
+		}
+		if s.hasErrors() {
+			r |= waiter.EventErr
+		}
 		return r & always
 	}
-	shut := s.shut.Load()
 	switch s.state() {
 	case tcp.StateInitial, tcp.StateBound:
 		return (r | waiter.EventHUp | waiter.WritableEvents) & always
@@ -529,14 +543,33 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
+	if o := s.ep().SocketOptions(); !s.stream() && (o.GetIPv4RecvError() || o.GetIPv6RecvError()) {
+		s.collectErrors()
+	}
 	options := tcpip.WriteOptions{Atomic: !s.stream()}
+	var x sent
+	if len(m.Control) > 0 && !s.stream() {
+		var err error
+		if x, err = readControl(m.Control); err != nil {
+			return 0, err
+		}
+		options.ControlMessages = x.SendableControlMessages
+	}
 	if len(m.Address) > 0 && !s.stream() {
 		a, err := s.parseAddress(m.Address)
 		if err != nil {
 			return 0, err
 		}
+		if family, typ, _ := s.Kind(); family == unix.AF_INET6 && header.IsV4MappedAddress(a.Addr) && s.ep().SocketOptions().GetV6Only() {
+			return 0, unix.ENETUNREACH
+		} else if a.Port == 0 && typ == unix.SOCK_DGRAM && s.isUDP() {
+			return 0, unix.EINVAL
+		}
 		if a.Addr.Len() == 0 {
 			a.Addr = s.self()
+		}
+		if x.nic != 0 && a.NIC == 0 {
+			a.NIC = x.nic
 		}
 		options.To = &a
 	} else if !s.stream() && transport.DatagramEndpointState(s.ep().State()) != transport.DatagramEndpointStateConnected {
@@ -545,6 +578,32 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	m.Control = nil
 	if s.stream() && src.Len() == 0 {
 		return 0, nil
+	}
+	if s.isUDP() {
+		if more := m.Flags&unix.MSG_MORE != 0 || s.cork.Load(); more || s.holding.Load() {
+			n, err := s.hold(src, options.To)
+			if err == nil && !more {
+				err = s.flush()
+			}
+			return n, err
+		}
+		if x.source.Len() != 0 || x.hasTOS {
+			if to, ok := s.target(options.To); ok {
+				return s.sendFrom(src, to, &x)
+			}
+		}
+	}
+	if x.hasTOS { // for this message alone
+		name := tcpip.IPv4TOSOption
+		if family, _, _ := s.Kind(); family == unix.AF_INET6 {
+			name = tcpip.IPv6TrafficClassOption
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if was, err := s.ep().GetSockOptInt(name); err == nil {
+			s.ep().SetSockOptInt(name, int(x.tos))
+			defer s.ep().SetSockOptInt(name, was)
+		}
 	}
 	if s.stream() && (m.Flags&unix.MSG_MORE != 0 || s.more.Load()) {
 		s.setMore(m.Flags&unix.MSG_MORE != 0)
@@ -608,6 +667,27 @@ func (s *Socket) corked() {
 	}
 }
 
+// isUDP says whether the socket is one of UDP.
+func (s *Socket) isUDP() bool {
+	_, _, protocol := s.Kind()
+	return protocol == unix.IPPROTO_UDP
+}
+
+// target returns where a datagram goes, if that is to IPv4.
+func (s *Socket) target(to *tcpip.FullAddress) (tcpip.FullAddress, bool) {
+	var a tcpip.FullAddress
+	if to != nil {
+		a = *to
+	} else if peer, err := s.ep().GetRemoteAddress(); err == nil {
+		a = peer
+	}
+	if header.IsV4MappedAddress(a.Addr) {
+		b := a.Addr.As16()
+		a.Addr = tcpip.AddrFrom4([4]byte(b[12:]))
+	}
+	return a, a.Addr.Len() == header.IPv4AddressSize
+}
+
 // inHandshake says whether a stream's connection has begun and is not there yet.
 func (s *Socket) inHandshake() bool {
 	switch tcp.EndpointState(s.ep().State()) {
@@ -622,7 +702,7 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	switch {
 	case m.Flags&unix.MSG_ERRQUEUE != 0:
 		m.Flags |= unix.MSG_DONTWAIT
-		return 0, unix.EAGAIN
+		return s.receiveError(dst, m)
 	case m.Flags&unix.MSG_OOB != 0:
 		return 0, unix.EINVAL
 	}

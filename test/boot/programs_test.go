@@ -45,6 +45,7 @@ var selfChecking = []struct {
 	{"waiting", "unixsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 0},
+	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "locks", []kind{staticPIE, musl}, 128, nil, 0},
