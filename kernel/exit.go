@@ -207,8 +207,7 @@ func (p *Process) end() {
 		parent.ChildEvents.Notify(waiter.EventIn)
 	}
 	if first {
-		k.status = p.status
-		close(k.ended)
+		k.end(p.status)
 	}
 }
 

@@ -94,8 +94,9 @@ type Kernel struct {
 	lastUser atomic.Pointer[user] // that was asked for: mostly there is one
 
 	running  sync.WaitGroup // the goroutines of threads
-	ended    chan struct{}  // closed when the first process ends
-	status   ExitStatus     // of the first process, once ended is closed
+	ended    chan struct{}  // closed when the first process ends, or the machine by reboot(2)
+	endOnce  sync.Once      // closes ended
+	status   ExitStatus     // of the machine, once ended is closed
 	stopping atomic.Bool    // Stop was called: no new threads
 
 	futexes  futexTable
@@ -227,7 +228,19 @@ func (k *Kernel) newTID() (int32, error) {
 	return 0, unix.EAGAIN
 }
 
-// Wait returns the status of the first process once that has ended.
+// end ends the machine with status, unless it has been ended.
+func (k *Kernel) end(status ExitStatus) {
+	k.endOnce.Do(func() {
+		k.status = status
+		close(k.ended)
+	})
+}
+
+// PowerOff ends the machine as the end of the first process does, with status 0.
+func (k *Kernel) PowerOff() { k.end(Exited(0)) }
+
+// Wait returns the status of the first process once that has ended, or the machine's when PowerOff was
+// called before.
 func (k *Kernel) Wait() ExitStatus {
 	<-k.ended
 	return k.status

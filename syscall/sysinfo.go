@@ -36,6 +36,34 @@ func uname26(release string) string {
 	return fmt.Sprintf("2.6.%d-%s", 60+minor, rest)
 }
 
+// reboot(2). The machine is the program's: to restart is to end, as with QEMU's -no-reboot.
+func sysReboot(t *kernel.Thread, a *args) (uint64, error) {
+	if !t.Creds().HasCap(unix.CAP_SYS_BOOT) {
+		return 0, unix.EPERM
+	}
+	if a.uint(0) != unix.LINUX_REBOOT_MAGIC1 {
+		return 0, unix.EINVAL
+	}
+	switch a.uint(1) {
+	case unix.LINUX_REBOOT_MAGIC2, 85072278, 369367448, 537993216: // MAGIC2A to MAGIC2C
+	default:
+		return 0, unix.EINVAL
+	}
+	switch a.uint(2) {
+	case unix.LINUX_REBOOT_CMD_CAD_ON, unix.LINUX_REBOOT_CMD_CAD_OFF: // there is no keyboard
+		return 0, nil
+	case unix.LINUX_REBOOT_CMD_RESTART2:
+		if _, err := t.MM().CopyInString(a.arg(3), 256); err != nil {
+			return 0, unix.EFAULT
+		}
+	case unix.LINUX_REBOOT_CMD_RESTART, unix.LINUX_REBOOT_CMD_HALT, unix.LINUX_REBOOT_CMD_POWER_OFF:
+	default:
+		return 0, unix.EINVAL
+	}
+	t.Kernel().PowerOff()
+	return 0, t.Block(kernel.Never) // until it is killed with the rest
+}
+
 // sethostname(2)
 func sysSethostname(t *kernel.Thread, a *args) (uint64, error) {
 	name, err := nameAt(t, a)

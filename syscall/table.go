@@ -199,7 +199,7 @@ var rows = [...]row{
 	{166, "umount2", sysUmount2, params{path, hex}, none, ""},
 	{167, "swapon", nil, params{path, hex}, none, ""},
 	{168, "swapoff", nil, params{path}, none, ""},
-	{169, "reboot", nil, params{hex, hex, hex, pointer}, none, ""},
+	{169, "reboot", sysReboot, params{hex, hex, hex, pointer}, none, "to restart is to power off"},
 	{170, "sethostname", sysSethostname, params{dataIn, size}, none, ""},
 	{171, "setdomainname", sysSetdomainname, params{dataIn, size}, none, ""},
 	{172, "iopl", nil, params{signed}, none, ""},

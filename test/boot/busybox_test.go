@@ -86,3 +86,14 @@ func TestBusybox(t *testing.T) {
 		}
 	})
 }
+
+// TestReboot: a program ends the machine.
+func TestReboot(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"poweroff", "halt", "reboot"} {
+		r := vm{program: busybox(t), args: "busybox sh -c 'busybox " + how + " -f; sleep 9; echo still here'"}.run(t)
+		if r.stdout != "" || r.status != 0 {
+			t.Errorf("%s: %v", how, r)
+		}
+	}
+}
