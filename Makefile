@@ -1,14 +1,20 @@
 # Elver: a Linux-compatible unikernel in Go.
 #
-#   make            build/elver.kernel, with the Go toolchain alone
+#   make            build/elver.kernel and build/elver, with the Go toolchain alone
 #   make run        boot the demonstration, or anything else:
 #                   make run APP=path ARGS="…" ROOTFS=dir MEM=256 CPUS=1 NET=1
 #   make test       the quick tests, on the host and in QEMU
 #   make soak       the long ones
+#   make install    the command into PREFIX/bin (default /usr/local); make uninstall
 #   make bench      what things cost, in instructions (BENCH_LINUX=bzImage: beside Linux)
 
 GO ?= go
 KERNEL = build/elver.kernel
+COMMAND = build/elver
+# The version that the command tells: the tag and what came after it, or the commit.
+VERSION = $$(git describe --tags --always --dirty 2>/dev/null)
+PREFIX = /usr/local
+DESTDIR =
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 QEMU_NEEDS = qemu-system-x86_64=qemu-system-x86
 # Packages that run on the host: all but the tests that boot a VM.
@@ -24,11 +30,26 @@ TESTFLAGS =
 FUZZTIME = 2m
 export APP ARGS ROOTFS
 
-all: kernel
+all: command
 
 kernel:
 	@mkdir -p build
 	$(GO) run ./runtime/mkkernel -o $(KERNEL)
+
+# The kernel is embedded: see cmd/elver/kernel/README.
+command: kernel
+	cp $(KERNEL) cmd/elver/kernel/elver.kernel
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -X main.version=$(VERSION)" -o $(COMMAND) ./cmd/elver
+
+install: command
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+	cp $(COMMAND) "$(DESTDIR)$(PREFIX)/bin/elver.new" && mv "$(DESTDIR)$(PREFIX)/bin/elver.new" "$(DESTDIR)$(PREFIX)/bin/elver"
+	$(COMMAND) completion bash >"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/elver"
+	$(COMMAND) completion fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/elver.fish"
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/elver" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/elver" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/elver.fish"
 
 # Without a C compiler the demonstration is a few bytes that a Go program writes.
 build/hello: test/helloworld/helloworld.c test/tinyelf/tinyelf.go
@@ -63,11 +84,11 @@ unit:
 	@scripts/need gcc=gcc
 	$(GO) test -race $(TESTFLAGS) $(UNIT)
 
-boot: kernel
+boot: command
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
 	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) ./test/boot
 
-soak: kernel
+soak: command
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
 	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
 	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot ./net/virtionet); do \
@@ -81,7 +102,7 @@ bench: kernel
 	$(GO) run ./test/bench
 
 clean:
-	rm -rf build test/.cache
+	rm -rf build test/.cache cmd/elver/kernel/elver.kernel
 	$(MAKE) -C test/helloworld clean
 
-.PHONY: all kernel run test vet staticcheck unit boot soak bench clean
+.PHONY: all kernel command install uninstall run test vet staticcheck unit boot soak bench clean

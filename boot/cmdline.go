@@ -40,9 +40,14 @@ type Params struct {
 	Summary    bool    // elver.summary
 	Log        string  // elver.log: debug, info, warning (the default) or error
 	Console    Console // elver.console
-	Init       string  // elver.init
-	Profile    string  // elver.profile
-	Core       string  // elver.core
+	// StderrToLog is elver.stderr=log: without a terminal, standard error goes to the log channel.
+	StderrToLog bool
+	Init        string // elver.init: the program's path, where argv[0] is another name
+	User        *User  // elver.user: who runs the program; nil: root
+	// Hostname is elver.hostname: the machine's name, whatever a network says. Empty: not set.
+	Hostname string
+	Profile  string // elver.profile
+	Core     string // elver.core
 
 	// Ignored are the words that have no meaning here and were passed over: Linux's, those of
 	// Unikraft's other libraries, and the kernel's name where Unikraft wants it.
@@ -60,6 +65,39 @@ type NetdevIP struct {
 	DNS        []IPv4
 	Hostname   string
 	Domain     string
+}
+
+// maxHostname is the longest name that sethostname(2) takes, in bytes.
+const maxHostname = 64
+
+// User is a value of elver.user: UID[:GID[:GROUP,GROUP…]], in numbers. Without a GID the group is 0.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary
+}
+
+func parseUser(v string) (*User, error) {
+	var failed bool
+	number := func(s string) uint32 {
+		n, err := strconv.ParseUint(s, 10, 32)
+		// 2³²-1 means "leave it" in setuid(2) and its kin.
+		failed = failed || err != nil || n == 1<<32-1
+		return uint32(n)
+	}
+	fields := strings.Split(v, ":")
+	u := &User{UID: number(fields[0])}
+	if len(fields) > 1 {
+		u.GID = number(fields[1])
+	}
+	if len(fields) > 2 {
+		for _, s := range strings.Split(fields[2], ",") {
+			u.Groups = append(u.Groups, number(s))
+		}
+	}
+	if failed || len(fields) > 3 {
+		return nil, fmt.Errorf("%q is not UID[:GID[:GROUP,GROUP…]] in numbers", v)
+	}
+	return u, nil
 }
 
 // IPv4 is an address in network byte order.
@@ -121,7 +159,26 @@ var families = map[string]map[string]setter{
 			func(p *Params, v string) { p.Log = v }),
 		"console": oneOf([]string{string(ConsoleTTY), string(ConsolePipe)},
 			func(p *Params, v string) { p.Console = Console(v) }),
-		"init":    text(func(p *Params) *string { return &p.Init }),
+		"stderr": oneOf([]string{"console", "log"},
+			func(p *Params, v string) { p.StderrToLog = v == "log" }),
+		"init": {set: func(p *Params, v string) error {
+			if !strings.HasPrefix(v, "/") {
+				return fmt.Errorf("%q is not an absolute path", v)
+			}
+			p.Init = v
+			return nil
+		}},
+		"user": {set: func(p *Params, v string) (err error) {
+			p.User, err = parseUser(v)
+			return err
+		}},
+		"hostname": {set: func(p *Params, v string) error {
+			if v == "" || len(v) > maxHostname || strings.ContainsAny(v, "/ \n\t") {
+				return fmt.Errorf("%q is not a host name of 1 to %d letters", v, maxHostname)
+			}
+			p.Hostname = v
+			return nil
+		}},
 		"profile": text(func(p *Params) *string { return &p.Profile }),
 		"core":    text(func(p *Params) *string { return &p.Core }),
 	},
@@ -198,7 +255,8 @@ var linuxKeys = []string{
 // are taken off and the rest is argv. A "--" counts only if what is before it can be parameters, so
 // that "sh -c 'echo $1' -- x" is a program's command line; the one word there that may have no
 // meaning at all is the first, where Unikraft's tools write the kernel's name. Hypervisors append
-// virtio_mmio.device=… after everything: at the end of argv these are parameters, too.
+// virtio_mmio.device=… after everything: at the end of argv these are parameters, too, unless
+// they are quoted, which no hypervisor does.
 //
 // An error is one sentence about the word that caused it.
 func ParseCommandLine(line, program string) (*Params, error) {
@@ -207,7 +265,7 @@ func ParseCommandLine(line, program string) (*Params, error) {
 		return nil, err
 	}
 	appended := len(words)
-	for appended > 0 && isVirtioMMIODevice(words[appended-1].text) {
+	for appended > 0 && !words[appended-1].quoted && isVirtioMMIODevice(words[appended-1].text) {
 		appended--
 	}
 	p, argv, err := parseWords(words[:appended], program)

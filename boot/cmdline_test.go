@@ -91,6 +91,7 @@ func TestArgv(t *testing.T) {
 		// What hypervisors append.
 		{"hello", `a virtio_mmio.device=512@0xfeb02e00:12 virtio_mmio.device=4K@0xd0000000:5:0`, []string{"hello", "a"}},
 		{"", `quiet -- sh virtio_mmio.device=512@0xfeb02e00:12`, []string{"sh"}},
+		{"", `sh 'virtio_mmio.device=512@0xfeb02e00:12'`, []string{"sh", "virtio_mmio.device=512@0xfeb02e00:12"}},
 		{"", `sh virtio_mmio.device=hello`, []string{"sh", "virtio_mmio.device=hello"}},
 	} {
 		p, err := ParseCommandLine(test.line, test.program)
@@ -145,6 +146,9 @@ func TestParams(t *testing.T) {
 			p.Strace, p.Summary, p.Log, p.Console = true, true, "debug", ConsolePipe
 			p.Init, p.Profile, p.Core = "/i", "p", "c"
 		}},
+		{`elver.user=7 elver.hostname=h`, func(p *Params) { p.User, p.Hostname = &User{UID: 7}, "h" }},
+		{`elver.user=4294967294:8:9,10`, func(p *Params) { p.User = &User{1<<32 - 2, 8, []uint32{9, 10}} }},
+		{`elver.stderr=log`, func(p *Params) { p.StderrToLog = true }},
 		{`elver.strace=1 elver.strace=off elver.summary=0x10`, func(p *Params) { p.Summary = true }},
 		{`kernel quiet foo.bar=[ 1 2 ] console=ttyS0 --`, func(p *Params) {
 			p.Ignored = []string{"kernel", "quiet", "foo.bar=[", "console=ttyS0"}
@@ -166,10 +170,20 @@ func TestParams(t *testing.T) {
 
 func TestCommandLineErrors(t *testing.T) {
 	for line, want := range map[string]string{
-		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, init, log, profile, strace, summary",
+		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, hostname, init, log, profile, stderr, strace, summary, timestamps, user",
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
 		`elver.summary=perhaps`:      "neither true",
+		`elver.init=sh`:              "not an absolute path",
+		`elver.stderr=2`:             "not one of console, log",
+		`elver.user=`:                "in numbers",
+		`elver.user=root`:            "in numbers",
+		`elver.user=1:`:              "in numbers",
+		`elver.user=1:2:`:            "in numbers",
+		`elver.user=1:2:3:4`:         "in numbers",
+		`elver.user=4294967295`:      "in numbers",
+		`elver.hostname=`:            "not a host name",
+		`elver.hostname='a b'`:       "not a host name",
 		`elver.strace=[ 1 ]`:         "takes one value",
 		`elver.log=loud`:             "not one of debug, info, warning, error",
 		`elver.console=`:             "not one of tty, pipe",

@@ -10,6 +10,7 @@ type word struct {
 	text string
 	// listOpen: an unquoted "[" follows the first "=". listClose: the word ends in an unquoted "]".
 	listOpen, listClose bool
+	quoted              bool // some of it is
 }
 
 // splitWords splits a command line as a POSIX shell does, without expansions: '…' is literal, in
@@ -24,6 +25,7 @@ func splitWords(line string) ([]word, error) {
 	seenEquals := false
 	add := func(c byte, quoted bool) {
 		inWord = true
+		w.quoted = w.quoted || quoted
 		w.listOpen = w.listOpen || afterEquals && c == '[' && !quoted
 		w.listClose = c == ']' && !quoted
 		afterEquals = c == '=' && !seenEquals

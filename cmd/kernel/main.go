@@ -87,7 +87,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	for _, p := range []struct{ key, value string }{{"init", params.Init}, {"core", params.Core}} {
+	for _, p := range []struct{ key, value string }{{"core", params.Core}} {
 		if p.value != "" {
 			return elf.StatusFailed, fmt.Errorf("elver.%s=%s: this isn't there yet: leave it out", p.key, p.value)
 		}
@@ -147,7 +147,11 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	startNetwork(network, root.devices, params.NetdevIP, root.c, k)
+	if params.Hostname != "" {
+		k.SetHostname(params.Hostname)
+		provide(root.c, "/etc/hostname", params.Hostname+"\n")
+	}
+	startNetwork(network, root.devices, params, root.c, k)
 	thread, err := root.start(k, params)
 	if err != nil {
 		var refused *elf.Error

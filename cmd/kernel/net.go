@@ -40,7 +40,14 @@ func registerFamilies() *inet.Network {
 
 // startNetwork makes the machine's network cards interfaces, with the addresses of netdev.ip in their
 // order, or a DHCP server's.
-func startNetwork(network *inet.Network, devices []*virtio.Device, addresses []boot.NetdevIP, c *vfs.Context, k *kernel.Kernel) {
+func startNetwork(network *inet.Network, devices []*virtio.Device, params *boot.Params, c *vfs.Context, k *kernel.Kernel) {
+	addresses := params.NetdevIP
+	use := func(c *vfs.Context, nic tcpip.NICID, name string, l *inet.Lease) {
+		if params.Hostname != "" {
+			l.Hostname = "" // the user's choice counts
+		}
+		configure(network, nic, name, l, c, k)
+	}
 	c = vfs.BootContext(vfs.NewFiles(c.Files.Namespace())) // the process's are its own to change
 	number := 0
 	var configured []chan struct{}
@@ -60,7 +67,7 @@ func startNetwork(network *inet.Network, devices []*virtio.Device, addresses []b
 			continue
 		}
 		if number < len(addresses) {
-			configure(network, nic, name, leaseOf(addresses[number]), c, k)
+			use(c, nic, name, leaseOf(addresses[number]))
 		} else {
 			done := make(chan struct{})
 			configured = append(configured, done)
@@ -68,7 +75,7 @@ func startNetwork(network *inet.Network, devices []*virtio.Device, addresses []b
 				c := vfs.BootContext(c.Files)
 				lease, err := network.AskDHCP(nic, nil)
 				if err == nil {
-					configure(network, nic, name, lease, c, k)
+					use(c, nic, name, lease)
 				} else {
 					klog.Warnf("%s has no address: %v", name, err)
 				}

@@ -38,6 +38,8 @@ type root struct {
 	devices []*virtio.Device // the machine's, of all types
 	program string           // the initrd's name, when that is the program; else empty
 	file    string           // the name in the root of the file that holds it
+	// made are the folders of a share's top that are there for the mounts of vfs.fstab alone, in memory.
+	made map[string]bool
 }
 
 // programName returns the name of the initrd if it is a program, or is taken for one: anything but an
@@ -99,7 +101,7 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 	tag, options := rootShare(params, shares)
 	switch {
 	case !archive && tag != "":
-		if err := r.mountShare(tag, options, file, config); err != nil {
+		if err := r.mountShare(tag, options, file, params.Fstab, config); err != nil {
 			return nil, err
 		}
 	case len(info.Modules) == 0:
@@ -114,7 +116,12 @@ func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program
 	if err := r.mountAll(params.Fstab); err != nil {
 		return nil, err
 	}
-	return r, tree.InstallConsole(r.c, console)
+	var stderr *tty.Stream
+	if params.StderrToLog && machine.HasLogChannel() {
+		log := machine.LogWriter()
+		stderr = tty.NewStream(func(p []byte) { log.Write(p) })
+	}
+	return r, tree.InstallConsole(r.c, console, stderr)
 }
 
 // rootShare returns the tag of the share that is the root, with its options: the one that vfs.fstab or
@@ -138,7 +145,7 @@ func rootShare(params *boot.Params, shares *ninep.Shares) (tag, options string) 
 
 // mountShare makes a share the root, with what is always there over it: in memory where the share has no
 // place for it, and never on the host. program, if not nil, is the initrd's file.
-func (r *root) mountShare(tag, options string, program *vfs.Dentry, config tree.Config) error {
+func (r *root) mountShare(tag, options string, program *vfs.Dentry, fstab []string, config tree.Config) error {
 	fs, err := r.shares.Mount(tag, options)
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("there is no 9p share %q to be the root file system: the machine has %q", tag, r.shares.Tags())
@@ -157,6 +164,18 @@ func (r *root) mountShare(tag, options string, program *vfs.Dentry, config tree.
 			return fmt.Errorf("/%s of the share %q: %w", name, tag, err)
 		}
 		lacksTmp = lacksTmp || added && name == "tmp"
+	}
+	r.made = map[string]bool{}
+	for _, entry := range fstab {
+		name := topOf(parseMount(entry).target)
+		if name == "" {
+			continue
+		}
+		added, err := fs.AddMountPoint(name, unix.S_IFDIR|0o755)
+		if err != nil {
+			return fmt.Errorf("/%s of the share %q: %w", name, tag, err)
+		}
+		r.made[name] = r.made[name] || added
 	}
 	r.c = vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(fs.Root(), tag)))
 	if err := tree.Populate(r.c, config); err != nil {
@@ -217,8 +236,17 @@ func kindOf(kind string) string {
 	return kind
 }
 
+// topOf returns the first component of an absolute path, empty for the root's.
+func topOf(path string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+	if name == "." || name == ".." {
+		return ""
+	}
+	return name
+}
+
 // mountAll mounts the entries of vfs.fstab below the root. A target that is missing is made where that
-// is in memory.
+// is in memory: a share's folders are the host's.
 func (r *root) mountAll(fstab []string) error {
 	for _, entry := range fstab {
 		m := parseMount(entry)
@@ -228,14 +256,43 @@ func (r *root) mountAll(fstab []string) error {
 		if !strings.HasPrefix(m.target, "/") || m.kind == "" {
 			return fmt.Errorf("vfs.fstab: %q is not SOURCE:TARGET:TYPE with an absolute TARGET", entry)
 		}
-		err := r.c.Mount(m.source, m.target, m.kind, m.flags, m.options)
-		if err == unix.ENOENT {
-			if err = r.c.Mkdir(vfs.AtCWD, m.target, 0o755); err == nil {
-				err = r.c.Mount(m.source, m.target, m.kind, m.flags, m.options)
-			}
+		if err := r.makeTarget(m.target); err != nil {
+			return fmt.Errorf("vfs.fstab: %s is not there to mount %q on, and cannot be made: %w", m.target, m.source, err)
 		}
-		if err != nil {
+		if err := r.c.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return fmt.Errorf("vfs.fstab: %q cannot be mounted on %s: %w", m.source, m.target, err)
+		}
+	}
+	return nil
+}
+
+// makeTarget makes the folders of path that are missing, in memory.
+func (r *root) makeTarget(path string) error {
+	if r.c.Access(vfs.AtCWD, path, unix.F_OK, 0) != unix.ENOENT {
+		return nil // what else is wrong with it, mount says
+	}
+	if top := topOf(path); r.made[top] {
+		if err := r.c.Mount("tmpfs", "/"+top, "tmpfs", 0, "mode=755"); err != nil {
+			return err
+		}
+		r.made[top] = false
+	}
+	at := ""
+	for _, name := range strings.Split(strings.Trim(path, "/"), "/") {
+		parent := at + "/"
+		at += "/" + name
+		if r.c.Access(vfs.AtCWD, at, unix.F_OK, 0) != unix.ENOENT {
+			continue
+		}
+		var fs vfs.StatFS
+		if err := r.c.Statfs(parent, &fs); err != nil {
+			return err
+		}
+		if fs.Type != unix.TMPFS_MAGIC {
+			return fmt.Errorf("%s lies on a share of the host: make %s there", parent, at)
+		}
+		if err := r.c.Mkdir(vfs.AtCWD, at, 0o755); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -257,9 +314,21 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 			return nil, fmt.Errorf("env.vars sets PWD=%s, which is no directory to start in: %w", params.Dir, err)
 		}
 	}
+	if params.User != nil {
+		creds, err := credentials(params.User)
+		if err != nil {
+			return nil, fmt.Errorf("elver.user: %w", err)
+		}
+		t.SetCreds(creds)
+	}
 	argv, env := params.Argv, params.Environment()
 	path := "/init"
 	switch {
+	case params.Init != "":
+		path = params.Init
+		if len(argv) == 0 {
+			argv = []string{path}
+		}
 	case r.program != "":
 		path = "/" + r.file
 		if len(argv) == 0 {
@@ -274,6 +343,25 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 		return nil, notStarted(path, err)
 	}
 	return t, nil
+}
+
+// credentials returns those of a user. One that isn't root may take any port all the same: the machine and
+// its addresses are the program's own.
+func credentials(u *boot.User) (*kernel.Credentials, error) {
+	c, err := kernel.RootCredentials().SetGroups(u.Groups)
+	if err != nil {
+		return nil, err
+	}
+	if c, err = c.SetRESGID(u.GID, u.GID, u.GID); err != nil {
+		return nil, err
+	}
+	if c, err = c.SetRESUID(u.UID, u.UID, u.UID); err != nil || u.UID == 0 {
+		return c, err
+	}
+	c = c.Clone()
+	ports := kernel.CapSet(1) << unix.CAP_NET_BIND_SERVICE
+	c.Permitted, c.Effective, c.Inheritable, c.Ambient = ports, ports, ports, ports
+	return c, nil
 }
 
 // search returns where the program name is: name itself if it holds a slash, else the first folder of

@@ -93,18 +93,23 @@ func OpenConsole(c *vfs.Context, console tty.Console) (*vfs.Description, error) 
 	return vfs.NewStream(console.Open, unix.O_RDWR), nil
 }
 
-// InstallConsole makes the console descriptors 0, 1 and 2.
+// InstallConsole makes the console descriptors 0, 1 and 2. If stderr isn't nil, and the console no
+// terminal, 2 is what stderr's output gets.
 //
 // Precondition: c has none yet.
-func InstallConsole(c *vfs.Context, console tty.Console) error {
+func InstallConsole(c *vfs.Context, console tty.Console, stderr *tty.Stream) error {
 	d, err := OpenConsole(c, console)
 	if err != nil {
 		return fmt.Errorf("the console as standard input and output: %w", err)
 	}
-	for range 2 {
+	descriptors := [3]*vfs.Description{d, d, d}
+	if _, ok := console.(*tty.Terminal); !ok && stderr != nil {
+		descriptors[2] = vfs.NewStream(stderr.Open, unix.O_WRONLY)
+	} else {
 		d.Incref()
 	}
-	for range 3 {
+	d.Incref()
+	for _, d := range descriptors {
 		if _, err := c.Install(d, false); err != nil {
 			return fmt.Errorf("the console as standard input and output: %w", err)
 		}

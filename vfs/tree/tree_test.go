@@ -30,7 +30,7 @@ func TestPopulate(t *testing.T) {
 			if err := Populate(c, Config{Kernel: k, Dev: dev, Random: random}); err != nil {
 				t.Fatal(err)
 			}
-			if err := InstallConsole(c, console); err != nil {
+			if err := InstallConsole(c, console, nil); err != nil {
 				t.Fatal(err)
 			}
 			as, err := mm.New(nil)

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"elver/cmd/elver/machine"
+)
+
+func TestParse(t *testing.T) {
+	var o *runOptions
+	for _, test := range []struct {
+		words, rest string
+		ok          func() bool
+	}{
+		{"ls -la", "ls -la", func() bool { return true }},
+		{"-m 64 ls -m 3", "ls -m 3", func() bool { return o.memoryMB == 64 }},
+		{"-m64 --memory=2G x", "x", func() bool { return o.memoryMB == 2048 }},
+		{"-m=512K -m 131072K x", "", nil},
+		{"-eA=1 -e B=2=3 --env=C= x", "x", func() bool { return slices.Equal(o.env, []string{"A=1", "B=2=3", "C="}) }},
+		{"--gdb x", "x", func() bool { return o.gdbPort == 1234 }},
+		{"--gdb=99 x", "x", func() bool { return o.gdbPort == 99 }},
+		{"--read-only --strace -- -x -- y", "-x -- y", func() bool { return o.readOnly && o.strace == "1" }},
+		{"-p 8080:80 -p 127.0.0.1:5:6/udp -p 7 x", "x", func() bool {
+			return slices.Equal(o.forwards, []machine.Forward{{Protocol: "tcp", Host: 8080, Guest: 80}, {Protocol: "udp", HostAddress: "127.0.0.1", Host: 5, Guest: 6}, {Protocol: "tcp", Host: 7, Guest: 7}})
+		}},
+		{"-v /:/a/b/ -v .:/c:ro x", "x", func() bool {
+			return slices.Equal(o.volumes, []machine.Volume{{Host: "/", Guest: "/a/b"}, {Host: ".", Guest: "/c", ReadOnly: true}})
+		}},
+		{"--ip 10.0.2.20 x", "x", func() bool { return o.ip == netip.MustParsePrefix("10.0.2.20/24") }},
+		{"--strace=file,!open x", "x", func() bool { return o.strace == "file,!open" }},
+		{"- x", "- x", func() bool { return true }},
+	} {
+		o = &runOptions{}
+		rest, err := parse(o.table(), strings.Fields(test.words))
+		if test.ok == nil {
+			if err == nil {
+				t.Errorf("%s: no error", test.words)
+			}
+			continue
+		}
+		if err != nil || strings.Join(rest, " ") != test.rest || !test.ok() {
+			t.Errorf("%s: %q, %v, %+v", test.words, rest, err, o)
+		}
+	}
+	for _, words := range []string{"--none", "-Z", "-m", "-m 0", "-m x", "-c 0", "-p x", "-p 0:1", "-p 1:2:3:4", "-p 1:2/sctp", "-p 0,guestfwd=x:1:2", "-p ::1:2:3", "-v x", "-v /:x", "-v /:/", "-v /nonesuch:/x",
+		"-e =x", "--env-file /nonesuch", "-w x", "--net tap", "--ip x", "--ip 10.0.2.2/24", "--ip 10.0.0.9/30", "--accel hvf", "--machine x,y", "--log loud", "--read-only=1", "--gdb=x"} {
+		if _, err := parse(new(runOptions).table(), strings.Fields(words)); err == nil {
+			t.Errorf("%s: no error", words)
+		}
+	}
+}
+
+func TestLookUpUser(t *testing.T) {
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "etc"), 0o777)
+	for name, content := range map[string]string{
+		"passwd": "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/var/www:/bin/sh\nodd:x:1 elver.strace=1:0::/:/\nbroken\n",
+		"group":  "web:x:34:\nssl:x:100:other,web\nweb2:x:34:web\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "etc", name), []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for user, want := range map[string]string{
+		"web": "33:34:34,100 /var/www", "33": "33:34:34,100 /var/www", "web:ssl": "33:100:100 /var/www", "7": "7:0:0 ", "7:8": "7:8:8 ", "root": "0:0:0 /root", "web:9": "33:9:9 /var/www",
+	} {
+		ids, home, err := s.lookUpUser(user)
+		if err != nil || ids+" "+home != want {
+			t.Errorf("%s: %s %s, %v", user, ids, home, err)
+		}
+	}
+	for _, user := range []string{"nobody", "odd", "1:none", "", "-1", "1 2"} {
+		if ids, _, err := s.lookUpUser(user); err == nil {
+			t.Errorf("%q: %s", user, ids)
+		}
+	}
+}
+
+// TestPasswdStaysInside: a root's /etc/passwd that leads out of it isn't followed.
+func TestPasswdStaysInside(t *testing.T) {
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "etc"), 0o777)
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "etc/passwd")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if b, err := s.readFile("etc/passwd"); err == nil {
+		t.Errorf("%q", b)
+	}
+}
+
+// TestCompletion: the scripts name every command and option.
+func TestCompletion(t *testing.T) {
+	var bash, fish bytes.Buffer
+	completeBash(&bash)
+	completeFish(&fish)
+	for _, c := range commands {
+		if !strings.Contains(bash.String(), c.name) || !strings.Contains(fish.String(), "-a "+c.name) {
+			t.Errorf("%s isn't completed", c.name)
+		}
+		if c.options == nil {
+			continue
+		}
+		for _, o := range c.options() {
+			if !strings.Contains(bash.String(), "--"+o.long) || !strings.Contains(fish.String(), "-l "+o.long) {
+				t.Errorf("%s --%s isn't completed", c.name, o.long)
+			}
+		}
+	}
+}

@@ -1,0 +1,395 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"elver/boot"
+	"elver/cmd/elver/machine"
+)
+
+const runDetail = `THING is
+  a program           an ELF file or a script with #!, by its path or, without a slash and
+                      if no file here has that name, found in PATH; its interpreter
+                      and libraries come along, other files don't: see -v
+  a directory         that is the root file system; it is shared, and what the program
+                      writes there is written to it (but with --read-only)
+  an image            an archive of docker save, an OCI layout (directory or tar), with the
+                      entrypoint, command, environment, directory and user that it names;
+                      what the program writes is gone at the end
+  a tar or cpio file  a root file system; the ARGUMENTs begin with the program
+
+Options stand before THING; what follows it is the program's, but for a "--" right after it.
+With a terminal, Ctrl-C goes to the program, Ctrl-A x ends the machine. The exit status is the
+program's; 128+N if signal N killed it; 125 if Elver refused or failed; 126 if THING can't be
+executed; 127 if it isn't there.
+
+  elver run /bin/ls -la /
+  elver run -v .:/app -w /app python-rootfs/ python3 script.py
+  elver run -p 8080:80 nginx.tar
+  elver run tar -- c . | tar t
+`
+
+// runOptions are those of elver run.
+type runOptions struct {
+	kernel, qemu string
+	memoryMB     int
+	cpus         int
+	forwards     []machine.Forward
+	volumes      []machine.Volume
+	env          []string
+	workDir      string
+	user         string
+	hostname     string
+	noNetwork    bool
+	ip           netip.Prefix
+	accel        string
+	machineType  string
+	readOnly     bool
+	strace       string // elver.strace; empty: none
+	summary      bool
+	log          string
+	gdbPort      int
+	dryRun       bool
+}
+
+const (
+	defaultMemoryMB = 1024
+	defaultGDBPort  = 1234
+)
+
+func (o *runOptions) table() []option {
+	boolean := func(to *bool) func(string) error {
+		return func(string) error { *to = true; return nil }
+	}
+	text := func(to *string) func(string) error {
+		return func(v string) error { *to = v; return nil }
+	}
+	choice := func(to *string, choices []string) func(string) error {
+		return func(v string) error {
+			if !slices.Contains(choices, v) {
+				return fmt.Errorf("%q is not one of %s", v, strings.Join(choices, ", "))
+			}
+			*to = v
+			return nil
+		}
+	}
+	accels := []string{machine.AccelAuto, machine.AccelKVM, machine.AccelTCG}
+	levels := []string{"debug", "info", "warning", "error"}
+	return []option{
+		{long: "memory", short: "m", value: "SIZE", help: "memory, in MB or with a suffix K, M, G (default 1024, more for large images)",
+			set: func(v string) (err error) { o.memoryMB, err = parseMemory(v); return err }},
+		{long: "cpus", short: "c", value: "N", help: "virtual CPUs (default 1; Elver uses one)", set: func(v string) (err error) {
+			if o.cpus, err = strconv.Atoi(v); err != nil || o.cpus < 1 || o.cpus > 254 {
+				return fmt.Errorf("%q is not a number from 1 to 254", v)
+			}
+			return nil
+		}},
+		{long: "publish", short: "p", value: "[ADDR:]HOST:GUEST[/udp]", help: "forward a port of this host to one of the program's", set: func(v string) error {
+			f, err := parseForward(v)
+			o.forwards = append(o.forwards, f)
+			return err
+		}},
+		{long: "volume", short: "v", value: "DIR:PATH[:ro]", help: "share a directory of this host with the program at PATH", set: func(v string) error {
+			vol, err := parseVolume(v)
+			o.volumes = append(o.volumes, vol)
+			return err
+		}},
+		{long: "env", short: "e", value: "NAME[=VALUE]", help: "an environment variable; without a value, this process's", set: func(v string) error { return o.addEnv(v) }},
+		{long: "env-file", value: "FILE", help: "environment variables, one a line", set: func(v string) error { return o.addEnvFile(v) }},
+		{long: "workdir", short: "w", value: "PATH", help: "the directory that the program starts in", set: func(v string) error {
+			if !strings.HasPrefix(v, "/") {
+				return fmt.Errorf("%q is not an absolute path", v)
+			}
+			o.workDir = path.Clean(v)
+			return nil
+		}},
+		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: text(&o.user)},
+		{long: "hostname", value: "NAME", help: "the machine's name", set: text(&o.hostname)},
+		{long: "net", value: "none|user", help: "no network, or QEMU's own with DHCP and DNS (default)", choices: []string{"none", "user"}, set: func(v string) error {
+			if v != "none" && v != "user" {
+				return fmt.Errorf("%q is not one of none, user (for a bridge or tap use scripts/qemu-guest)", v)
+			}
+			o.noNetwork = v == "none"
+			return nil
+		}},
+		{long: "ip", value: "ADDR[/BITS]", help: "the machine's address in QEMU's network (default by DHCP: 10.0.2.15)", set: func(v string) (err error) {
+			o.ip, err = parseIP(v)
+			return err
+		}},
+		{long: "read-only", help: "the root directory cannot be written to", set: boolean(&o.readOnly)},
+		{long: "accel", value: "auto|kvm|tcg", help: "hardware virtualisation or emulation (default: KVM where it is found to work)", choices: accels, set: choice(&o.accel, accels)},
+		{long: "machine", value: "pc|q35|microvm", help: "the machine's type (default pc)", choices: machine.Types, set: choice(&o.machineType, machine.Types)},
+		{long: "strace", value: "CALLS", optional: true, help: "show system calls on standard error: all, or such as file,network,!futex", set: func(v string) error {
+			if o.strace = v; v == "" {
+				o.strace = "1"
+			}
+			return nil
+		}},
+		{long: "summary", help: "say at the end what system calls were made, and what was missing", set: boolean(&o.summary)},
+		{long: "log", value: "LEVEL", help: "what Elver says on standard error: debug, info, warning (default), error", choices: levels, set: choice(&o.log, levels)},
+		{long: "gdb", value: "PORT", optional: true, help: "wait for gdb on this port of localhost (default 1234)", set: func(v string) (err error) {
+			o.gdbPort = defaultGDBPort
+			if v != "" {
+				var port uint16
+				port, err = parsePort(v)
+				o.gdbPort = int(port)
+			}
+			return err
+		}},
+		{long: "kernel", value: "FILE", help: "another kernel than the one in this command", set: text(&o.kernel)},
+		{long: "qemu", value: "PROGRAM", help: "another QEMU than qemu-system-x86_64", set: text(&o.qemu)},
+		{long: "dry-run", help: "print QEMU's command line instead of running it", set: boolean(&o.dryRun)},
+	}
+}
+
+func parseMemory(v string) (int, error) {
+	number, shift := v, 20
+	if n := len(v); n > 0 {
+		if i := strings.IndexByte("kmg", v[n-1]|0x20); i >= 0 {
+			number, shift = v[:n-1], 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if mb := n << shift >> 20; err == nil && mb >= 1 && mb <= 1<<20 {
+		return int(mb), nil
+	}
+	return 0, fmt.Errorf("%q is not a size from 1 MB to 1024 GB, such as 512 or 2G", v)
+}
+
+func parsePort(v string) (uint16, error) {
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port from 1 to 65535", v)
+	}
+	return uint16(n), nil
+}
+
+func parseForward(v string) (f machine.Forward, err error) {
+	f.Protocol = "tcp"
+	ports, protocol, ok := strings.Cut(v, "/")
+	if ok {
+		if protocol != "tcp" && protocol != "udp" {
+			return f, fmt.Errorf("%q: the protocol is tcp or udp", v)
+		}
+		f.Protocol = protocol
+	}
+	fields := strings.Split(ports, ":")
+	if len(fields) == 1 {
+		fields = append(fields, fields[0])
+	}
+	if len(fields) == 3 {
+		address, err := netip.ParseAddr(fields[0])
+		if err != nil || !address.Is4() {
+			return f, fmt.Errorf("%q: %q is not an IPv4 address of this host", v, fields[0])
+		}
+		f.HostAddress = address.String()
+		fields = fields[1:]
+	}
+	if len(fields) != 2 {
+		return f, fmt.Errorf("%q is not HOST:GUEST, two ports", v)
+	}
+	if f.Host, err = parsePort(fields[0]); err == nil {
+		f.Guest, err = parsePort(fields[1])
+	}
+	return f, err
+}
+
+func parseVolume(v string) (machine.Volume, error) {
+	rest, readOnly := strings.CutSuffix(v, ":ro")
+	if !readOnly {
+		rest = strings.TrimSuffix(rest, ":rw")
+	}
+	// The host's path may hold colons: the guest's begins at the last one.
+	i := strings.LastIndex(rest, ":")
+	if i <= 0 || !strings.HasPrefix(rest[i+1:], "/") {
+		return machine.Volume{}, fmt.Errorf("%q is not DIRECTORY:/PATH or DIRECTORY:/PATH:ro", v)
+	}
+	vol := machine.Volume{Host: rest[:i], Guest: path.Clean(rest[i+1:]), ReadOnly: readOnly}
+	if vol.Guest == "/" {
+		return vol, fmt.Errorf("%q: to have a directory as the root, run it: elver run %s", v, vol.Host)
+	}
+	info, err := os.Stat(vol.Host)
+	switch {
+	case err != nil:
+		return vol, fmt.Errorf("there is no directory %s on this host", vol.Host)
+	case !info.IsDir():
+		return vol, fmt.Errorf("%s is not a directory: share the one that it is in", vol.Host)
+	}
+	return vol, nil
+}
+
+func parseIP(v string) (netip.Prefix, error) {
+	if !strings.Contains(v, "/") {
+		v += "/24"
+	}
+	p, err := netip.ParsePrefix(v)
+	if err != nil || !p.Addr().Is4() || p.Bits() < 8 || p.Bits() > 29 {
+		return p, fmt.Errorf("%q is not an IPv4 address with 8 to 29 bits of network, such as 10.0.2.20/24", v)
+	}
+	host := p.Addr().As4()[3]
+	if network := p.Masked().Addr().As4(); host == network[3] || host-network[3] <= 4 && p.Bits() >= 24 {
+		return p, fmt.Errorf("%s: the first four addresses of the network are QEMU's", v)
+	}
+	return p, nil
+}
+
+func (o *runOptions) addEnv(v string) error {
+	name, _, hasValue := strings.Cut(v, "=")
+	if name == "" {
+		return fmt.Errorf("%q is not NAME=value", v)
+	}
+	if !hasValue {
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			return nil
+		}
+		v += "=" + value
+	}
+	o.env = append(o.env, v)
+	return nil
+}
+
+func (o *runOptions) addEnvFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimLeft(lines.Text(), " \t")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if err := o.addEnv(line); err != nil {
+			return fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+	}
+	return lines.Err()
+}
+
+func runCommand(words []string) (int, error) {
+	o := &runOptions{cpus: 1, accel: machine.AccelAuto, machineType: "pc"}
+	words, err := parse(o.table(), words)
+	if err != nil {
+		return statusFailed, err
+	}
+	if len(words) == 0 {
+		return statusFailed, usageError("what is to run? A program, a directory or an image")
+	}
+	if o.noNetwork && (len(o.forwards) > 0 || o.ip.IsValid()) {
+		return statusFailed, usageError("-p and --ip need a network, and --net none leaves it out")
+	}
+	thing, args := words[0], words[1:]
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	w := &workspace{keep: o.dryRun}
+	defer w.close()
+	c, err := o.prepare(w, thing, args)
+	if err != nil {
+		return statusFailed, err
+	}
+	if err := checkLine(c); err != nil {
+		return statusFailed, err
+	}
+	if o.dryRun {
+		err := machine.DryRun(c, os.Stdout)
+		if err == nil && w.made != "" {
+			fmt.Fprintf(os.Stderr, "elver: what the command line needs is in %s: remove it when you are done\n", w.made)
+		}
+		return 0, err
+	}
+	if o.gdbPort != 0 {
+		fmt.Fprintf(os.Stderr, "elver: the machine waits for gdb: gdb %s -ex 'target remote localhost:%d'\n", c.Kernel, o.gdbPort)
+	}
+	return machine.Run(c)
+}
+
+// prepare makes the machine's configuration.
+func (o *runOptions) prepare(w *workspace, thing string, args []string) (*machine.Config, error) {
+	c := &machine.Config{
+		QEMU: o.qemu, MemoryMB: o.memoryMB, CPUs: o.cpus, Type: o.machineType, Accel: o.accel,
+		Network: !o.noNetwork, IP: o.ip, Forwards: o.forwards, Volumes: o.volumes, GDBPort: o.gdbPort, RootReadOnly: o.readOnly,
+	}
+	subject, err := open(thing)
+	if err != nil {
+		return nil, err
+	}
+	defer subject.close()
+	spec, err := subject.resolve(o, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := subject.place(w, c, spec); err != nil {
+		return nil, err
+	}
+	if o.readOnly && c.Root == "" {
+		return nil, usageError("--read-only is for a root directory; %s is taken into memory", thing)
+	}
+	if c.MemoryMB == 0 {
+		c.MemoryMB = defaultMemoryMB
+		if c.Initrd != "" {
+			if info, err := os.Stat(c.Initrd); err == nil {
+				c.MemoryMB = max(c.MemoryMB, 512+2*int(info.Size()>>20))
+			}
+		}
+	}
+	if c.Kernel == "" {
+		if c.Kernel, err = kernelPath(o.kernel, w.dir); err != nil {
+			return nil, err
+		}
+	}
+	c.Argv = spec.argv
+	c.Parameters = append(spec.parameters(), c.Parameters...)
+	c.Parameters = append(c.Parameters, o.parameters()...)
+	return c, nil
+}
+
+// parameters returns the words for Elver that the options ask for.
+func (o *runOptions) parameters() []string {
+	var words []string
+	if o.strace != "" {
+		words = append(words, "elver.strace="+machine.Quote(o.strace))
+	}
+	if o.summary {
+		words = append(words, "elver.summary=1")
+	}
+	if o.log != "" {
+		words = append(words, "elver.log="+o.log)
+	}
+	if o.hostname != "" {
+		words = append(words, "elver.hostname="+machine.Quote(o.hostname))
+	}
+	return words
+}
+
+// checkLine takes the command line apart as the kernel will: what it refuses is refused here, and no word
+// of the program's may turn out to be one of Elver's.
+func checkLine(c *machine.Config) error {
+	line, err := c.CommandLine("")
+	if err != nil {
+		return err
+	}
+	program := ""
+	if c.InitrdIsProgram {
+		program = filepath.Base(c.Initrd)
+	}
+	p, err := boot.ParseCommandLine(line, program)
+	if err != nil {
+		return fmt.Errorf("the kernel wouldn't take this: %w", err)
+	}
+	if !c.Plain && !slices.Equal(p.Argv, c.Argv) && !(len(c.Argv) == 0 && len(p.Argv) <= 1) {
+		return errors.New("the program's arguments don't survive the kernel's command line")
+	}
+	return nil
+}

@@ -1,0 +1,536 @@
+package boot
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var elverCommand = filepath.Join(root, "build/elver")
+
+// run returns the words of "elver run" with the options that the tests want.
+func run(t testing.TB, words ...string) []string {
+	t.Helper()
+	if _, err := os.Stat(elverCommand); err != nil {
+		t.Fatal("there is no build/elver: run make first")
+	}
+	return append([]string{elverCommand, "run", "--accel", "tcg", "--kernel", kernelImage}, words...)
+}
+
+// elver runs "elver run" and waits for its end.
+func elver(t testing.TB, stdin string, words ...string) result {
+	t.Helper()
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	r := execute(100*time.Second, stdin, run(t, words...))
+	if r.status < 0 {
+		t.Fatalf("%q: no end\n%v", words, r)
+	}
+	return r
+}
+
+// record is a file of an archive.
+type record struct {
+	name, content, link string
+	kind                byte
+	mode                int64
+	uid                 int
+}
+
+// layer makes a tar archive.
+func layer(t testing.TB, records ...record) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, r := range records {
+		h := tar.Header{Name: r.name, Linkname: r.link, Typeflag: r.kind, Mode: r.mode, Uid: r.uid, Gid: r.uid, Size: int64(len(r.content)), Format: tar.FormatPAX}
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, r.content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// imageConfig is what an image's configuration says of running it.
+type imageConfig struct {
+	Entrypoint, Cmd, Env []string
+	User, WorkingDir     string
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func configFile(t testing.TB, c imageConfig, layers [][]byte) []byte {
+	t.Helper()
+	var diffs []string
+	for _, l := range layers {
+		diffs = append(diffs, "sha256:"+digest(l))
+	}
+	b, err := json.Marshal(map[string]any{"architecture": "amd64", "os": "linux", "config": c,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// dockerSave makes an archive as docker save does.
+func dockerSave(t testing.TB, c imageConfig, layers ...[]byte) string {
+	t.Helper()
+	config := configFile(t, c, layers)
+	records := []record{{name: digest(config) + ".json", content: string(config)}}
+	var names []string
+	for i, l := range layers {
+		name := fmt.Sprintf("layer%d/layer.tar", i)
+		names = append(names, name)
+		records = append(records, record{name: name, content: string(l)})
+	}
+	manifest, err := json.Marshal([]map[string]any{{"Config": digest(config) + ".json", "RepoTags": []string{"test:latest"}, "Layers": names}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records = append(records, record{name: "manifest.json", content: string(manifest)})
+	return write(t, "image.tar", layer(t, records...))
+}
+
+// ociLayout makes the directory of an OCI image layout, whose layers are compressed.
+func ociLayout(t testing.TB, c imageConfig, layers ...[]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	blob := func(kind string, b []byte) map[string]any {
+		path := filepath.Join(dir, "blobs/sha256", digest(b))
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return map[string]any{"mediaType": "application/vnd.oci.image." + kind, "digest": "sha256:" + digest(b), "size": len(b)}
+	}
+	toJSON := func(v any) []byte {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var descriptors []any
+	for _, l := range layers {
+		var z bytes.Buffer
+		w := gzip.NewWriter(&z)
+		w.Write(l)
+		w.Close()
+		descriptors = append(descriptors, blob("layer.v1.tar+gzip", z.Bytes()))
+	}
+	manifest := blob("manifest.v1+json", toJSON(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+		"config": blob("config.v1+json", configFile(t, c, layers)), "layers": descriptors}))
+	manifest["platform"] = map[string]any{"os": "linux", "architecture": "amd64"}
+	foreign := map[string]any{"mediaType": manifest["mediaType"], "digest": "sha256:" + digest(nil), "size": 0, "platform": map[string]any{"os": "linux", "architecture": "arm64"}}
+	for name, b := range map[string][]byte{
+		"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`),
+		"index.json": toJSON(map[string]any{"schemaVersion": 2, "manifests": []any{foreign, manifest}}),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// archived makes a tar archive of a directory.
+func archived(t testing.TB, dir string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "archive.tar")
+	if out, err := exec.Command("tar", "-C", dir, "-cf", path, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+func busyboxRecords(t testing.TB) []record {
+	t.Helper()
+	b, err := os.ReadFile(busybox(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []record{{name: "bin/busybox", content: string(b)}, {name: "bin/sh", link: "busybox", kind: tar.TypeSymlink}}
+}
+
+// TestImages runs the same image out of every kind of archive.
+func TestImages(t *testing.T) {
+	t.Parallel()
+	config := imageConfig{
+		Entrypoint: []string{"/entry.sh", "first"}, Cmd: []string{"second word", "$3 'quoted'"},
+		Env:  []string{"PATH=/opt/bin:/bin", "GREETING=hello  world"},
+		User: "app", WorkingDir: "/work/dir",
+	}
+	lower := layer(t, append(busyboxRecords(t),
+		record{name: "etc/passwd", content: "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", mode: 0o644},
+		record{name: "etc/group", content: "app:x:1001:\nextra:x:1002:other,app\n", mode: 0o644},
+		record{name: "entry.sh", content: "#!/bin/sh\nfor a; do echo \"[$a]\"; done\nid; pwd\necho \"$GREETING $HOME\"\nfind /data | sort\ncat /data/link\n[ /data/a -ef /data/link ] && echo same\nstat -c '%u %a' /data/a\ncat\nexit 3\n"},
+		record{name: "data/a", content: "a\n", mode: 0o604, uid: 1000}, record{name: "data/link", link: "data/a", kind: tar.TypeLink},
+		record{name: "data/gone", content: "x"}, record{name: "data/opaque/old", content: "x"}, record{name: "data/dir/gone/x", content: "x"})...)
+	upper := layer(t, record{name: "data/.wh.gone"}, record{name: "data/opaque/.wh..wh..opq"}, record{name: "data/opaque/new", content: "n"},
+		record{name: "data/dir/.wh.gone"})
+	want := "[first]\n[second word]\n[$3 'quoted']\nuid=1000(app) gid=1001(app) groups=1001(app),1002(extra)\n/work/dir\nhello  world /home/app\n" +
+		"/data\n/data/a\n/data/dir\n/data/link\n/data/opaque\n/data/opaque/new\na\nsame\n1000 604\nfrom the host\n"
+	layout := ociLayout(t, config, lower, upper)
+	for name, image := range map[string]string{
+		"docker-save": dockerSave(t, config, lower, upper), "oci-layout": layout, "oci-archive": archived(t, layout),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := elver(t, "from the host\n", image)
+			if r.stdout != want || r.status != 3 || r.stderr != "" {
+				t.Errorf("wanted %q and status 3\n%v", want, r)
+			}
+		})
+	}
+	t.Run("options", func(t *testing.T) {
+		r := elver(t, "", "-u", "5:6", "-w", "/elsewhere", "-e", "GREETING=bye", "-e", "HOME=/h", "--hostname", "box", layout, "--", "x")
+		want := strings.NewReplacer("[second word]\n[$3 'quoted']", "[x]", "uid=1000(app) gid=1001(app) groups=1001(app),1002(extra)", "uid=5 gid=6 groups=6",
+			"/work/dir", "/elsewhere", "hello  world /home/app", "bye /h", "from the host\n", "").Replace(want)
+		if r.stdout != want || r.status != 3 {
+			t.Errorf("wanted %q and status 3\n%v", want, r)
+		}
+	})
+	t.Run("plain", func(t *testing.T) {
+		r := elver(t, "", write(t, "root.tar", lower), "/bin/sh", "-c", "ls /; cat /data/gone; hostname")
+		if !strings.HasPrefix(r.stdout, "bin\ndata\n") || !strings.HasSuffix(r.stdout, "xelver\n") || r.status != 0 {
+			t.Errorf("%v", r)
+		}
+	})
+}
+
+// TestHostileImage: what an image says reaches neither the host's files nor QEMU's options nor Elver's
+// parameters.
+func TestHostileImage(t *testing.T) {
+	t.Parallel()
+	canary := t.TempDir()
+	strange := []string{"a' -device foo,x=y", "--", "elver.strace=1", "virtio_mmio.device=4K@0xfeb00000:5", "]", "", "x,readonly=on\n-append y", "`touch " + canary + "/x`$(id)", "\\", "\""}
+	image := dockerSave(t, imageConfig{
+		Entrypoint: append([]string{"/bin/sh", "-c", `for a; do printf '<%s>' "$a"; done; printf '<%s>' "$ODD" "$(pwd)"; cat /escape`, "sh"}, strange...),
+		Env:        []string{"PATH=/bin", "ODD=] elver.strace=1 -- 'x", "elver.log=debug"},
+		WorkingDir: "/a,b c/'d]", User: "0",
+	}, layer(t, append(busyboxRecords(t),
+		record{name: "../../../../../../../../.." + canary + "/traversal", content: "x"},
+		record{name: canary + "/absolute", content: "x"},
+		record{name: "out", link: "../../../../../../.." + canary, kind: tar.TypeSymlink},
+		record{name: "out/through", content: "x"},
+		record{name: "escape", link: "../../../../../../../../.." + canary + "/absolute", kind: tar.TypeLink})...))
+	r := elver(t, "", image)
+	want := "<" + strings.Join(strange, "><") + "><] elver.strace=1 -- 'x></a,b c/'d]>x"
+	if r.stdout != want || r.status != 0 || r.stderr != "" {
+		t.Errorf("wanted %q\n%v", want, r)
+	}
+	if left, _ := os.ReadDir(canary); len(left) != 0 {
+		t.Errorf("the host has %v", left)
+	}
+	for name, c := range map[string]imageConfig{
+		"user": {Entrypoint: []string{"/bin/sh"}, User: "0,x=y"}, "user option": {Entrypoint: []string{"/bin/sh"}, User: "0:0 elver.strace=1"},
+		"NUL": {Entrypoint: []string{"/bin/sh", "a\x00b"}},
+	} {
+		if r := elver(t, "", dockerSave(t, c, layer(t, busyboxRecords(t)...))); r.status != 125 || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s: wanted a sentence and status 125\n%v", name, r)
+		}
+	}
+}
+
+// TestElverRun runs programs and directories of the host.
+func TestElverRun(t *testing.T) {
+	t.Parallel()
+	box := busybox(t)
+	rootDir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(rootDir, "bin"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(box, filepath.Join(rootDir, "bin/sh")); err != nil {
+		b, err := os.ReadFile(box)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(rootDir, "bin/sh"), b, 0o777)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A name that QEMU and shells would trip over.
+	work := filepath.Join(t.TempDir(), "a,b 'c\" d,,e")
+	if err := os.MkdirAll(work, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(work, "odd, name")
+	if err := os.Symlink(build(t, staticPIE, "args"), odd); err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(work, "script.sh")
+	if err := os.WriteFile(script, []byte("#!/usr/bin/env sh\necho \"$0:$1\"\n"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(work, "list"), []byte("# comment\nONE=1\n\nTWO=a b\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name          string
+		stdin         string
+		words         []string
+		stdout, error string // error: contained in stderr
+		status        int
+	}{
+		{name: "static", words: []string{build(t, staticPIE, "helloworld")}, stdout: hello},
+		{name: "argv", words: []string{odd, "one", "two three", ""}, stdout: "argv[0]=" + odd + "\nargv[1]=one\nargv[2]=two three\nargv[3]=\n"},
+		{name: "dynamic", words: []string{"/bin/ls", "/usr/bin/ls", "/etc/passwd"}, stdout: "/etc/passwd\n/usr/bin/ls\n"},
+		{name: "streams", words: []string{box, "--", "sh", "-c", "cat; echo error >&2; echo again >/dev/stderr; exit 200"}, stdin: "a\x10\x04\x00b\xff", stdout: "a\x10\x04\x00b\xff", error: "error\nagain\n", status: 200},
+		{name: "script", words: []string{script, "x y"}, stdout: script + ":x y\n"},
+		{name: "signal", words: []string{"sh", "-c", "kill -9 $$"}, error: "sh: killed by SIGKILL", status: 137},
+		{name: "environment", words: []string{"--env-file", filepath.Join(work, "list"), "-eTWO=2", "-e", "THREE", box, "sh", "-c", "echo $ONE $TWO $THREE"}, stdout: "1 2\n"},
+		{name: "volume", words: []string{"-v", work + ":/mnt/x", "-w", "/mnt/x", "cat", "list"}, stdout: "# comment\nONE=1\n\nTWO=a b\n"},
+		{name: "read-only volume", words: []string{"-v", work + ":/x:ro", box, "sh", "-c", "echo >/x/new"}, error: "Read-only file system", status: 1},
+		{name: "directory", words: []string{"-v", work + ":/deep/er", "-w", "/deep/er", rootDir, "sh", "-c", "pwd; echo written >/new; ls"}, stdout: "/deep/er\nlist\nodd, name\nscript.sh\n"},
+		{name: "read-only directory", words: []string{"--read-only", rootDir, "sh", "-c", "echo x >/tmp/x && cat /tmp/x; echo y >/y"}, stdout: "x\n", error: "Read-only file system", status: 1},
+		{name: "no init", words: []string{rootDir}, error: "name a program", status: 125},
+		{name: "not in the root", words: []string{rootDir, "nonesuch"}, error: "nonesuch: there is no such program", status: 127},
+		{name: "not there", words: []string{"./nonesuch"}, error: "elver: there is no ./nonesuch here", status: 127},
+		{name: "not in PATH", words: []string{"nonesuch-program"}, error: "nor in PATH", status: 127},
+		{name: "not a program", words: []string{filepath.Join(work, "list")}, error: "neither a program", status: 126},
+		{name: "option", words: []string{"--nonsense", "ls"}, error: "there is no option --nonsense", status: 125},
+		{name: "volume missing", words: []string{"-v", "/nonesuch:/x", "ls"}, error: "there is no directory /nonesuch", status: 125},
+		{name: "memory", words: []string{"-m", "4", build(t, staticPIE, "helloworld")}, error: "too little memory", status: 125},
+		{name: "microvm", words: []string{"--machine", "microvm", "-m", "128M", "-v", work + ":/x", "--ip", "10.1.2.9", box, "sh", "-c", "ls /x; ip -4 addr show eth0 | grep -o '10.1.2.[0-9]*/24'"}, stdout: "list\nodd, name\nscript.sh\n10.1.2.9/24\n"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := elver(t, row.stdin, row.words...)
+			ok := r.stdout == row.stdout || row.name == "argv" && strings.HasPrefix(r.stdout, row.stdout)
+			if !ok || r.status != row.status || !strings.Contains(r.stderr, row.error) || row.error == "" && r.stderr != "" {
+				t.Errorf("wanted %q, status %d, %q\n%v", row.stdout, row.status, row.error, r)
+			}
+		})
+	}
+	if b, err := os.ReadFile(filepath.Join(rootDir, "new")); string(b) != "written\n" {
+		t.Errorf("the shared directory's new file: %q, %v", b, err)
+	}
+	for _, name := range []string{"deep", "dev", "tmp", "y"} {
+		if _, err := os.Lstat(filepath.Join(rootDir, name)); err == nil {
+			t.Errorf("%s was made on the host", name)
+		}
+	}
+}
+
+// TestElverTar is a pipeline of the README: what tar writes inside is an archive outside.
+func TestElverTar(t *testing.T) {
+	t.Parallel()
+	r := execute(100*time.Second, "", []string{"sh", "-c", `"$@" | tar t`, "sh", elverCommand, "run", "--accel", "tcg", "--kernel", kernelImage, "tar", "--", "c", "."})
+	if r.status != 0 || !strings.Contains(r.stdout, "./etc/passwd\n") || strings.Contains(r.stdout, "failure") {
+		t.Errorf("%v", r)
+	}
+}
+
+// TestElverPython runs a script of a shared directory by the python of a root directory.
+func TestElverPython(t *testing.T) {
+	t.Parallel()
+	root := debian(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "script.py"), []byte("import os, sys; print(os.getcwd(), sys.argv); open('out', 'w').write('by python')\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	words := run(t, "-v", ".:/app", "-w", "/app", root, "python3", "script.py", "x")
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	r := execute(100*time.Second, "", append([]string{"sh", "-c", `cd "$0" && exec "$@"`, dir}, words...))
+	if r.stdout != "/app ['script.py', 'x']\n" || r.status != 0 {
+		t.Errorf("%v", r)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "out")); string(b) != "by python" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestElverPublish serves HTTP out of an image, until the power button.
+func TestElverPublish(t *testing.T) {
+	t.Parallel()
+	image := dockerSave(t, imageConfig{Entrypoint: []string{"/bin/busybox", "httpd", "-f", "-h", "/www"}, User: "33:33"},
+		layer(t, append(busyboxRecords(t), record{name: "www/index.html", content: "served\n", mode: 0o644})...))
+	port := freePort(t)
+	cmd := exec.Command(elverCommand)
+	cmd.Args = run(t, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), image)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	if body := fetch(t, fmt.Sprintf("http://127.0.0.1:%d/", port)); body != "served\n" {
+		t.Errorf("got %q", body)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 143 {
+		t.Errorf("status %d, wanted 143\n%s", status, errs.String())
+	}
+}
+
+// TestElverTerminal: on a terminal Ctrl-C goes to the program, Ctrl-A x ends the machine, and the terminal is
+// as before.
+func TestElverTerminal(t *testing.T) {
+	t.Parallel()
+	t.Run("shell", func(t *testing.T) {
+		term := onTerminal(t, run(t, busybox(t), "sh"))
+		term.expect("# ")
+		term.send("echo one$((1+1)) $TERM; tty\r")
+		term.expect("one2 ")
+		term.expect("/dev/console\r\n")
+		term.send("sleep 100\r")
+		time.Sleep(300 * time.Millisecond)
+		term.send("\x03")
+		term.expect("# ")
+		term.send("exit 42\r")
+		term.end(42)
+	})
+	t.Run("monitor key", func(t *testing.T) {
+		term := onTerminal(t, run(t, build(t, staticPIE, "echo")))
+		term.send("a\r")
+		term.expect("a\r\na\r\n")
+		term.send("\x01x")
+		term.end(125)
+	})
+}
+
+// qemuOf returns the process id of the QEMU that a command runs.
+func qemuOf(t *testing.T, pid int) int {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(children)) {
+			name, _ := os.ReadFile("/proc/" + child + "/comm")
+			if n, _ := strconv.Atoi(child); strings.HasPrefix(string(name), "qemu-system") {
+				return n
+			}
+		}
+	}
+	t.Skip("cannot tell which process is QEMU")
+	return 0
+}
+
+// TestElverSignals: whatever ends the command ends the machine, and nothing is left behind.
+func TestElverSignals(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name   string
+		signal syscall.Signal
+		status int // -1: killed
+	}{
+		{"power button", syscall.SIGTERM, 143},
+		{"hangup", syscall.SIGHUP, 143},
+		{"interrupt", syscall.SIGINT, 130},
+		{"kill", syscall.SIGKILL, -1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if signal.Ignored(row.signal) {
+				t.Skip("who started the tests has them ignore this signal")
+			}
+			tmp := t.TempDir()
+			words := run(t, "-w", "/tmp", build(t, staticPIE, "echo"))
+			vms <- struct{}{}
+			defer func() { <-vms }()
+			cmd := exec.Command(words[0], words[1:]...)
+			cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			stuck := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+			defer stuck.Stop()
+			io.WriteString(in, "up\n")
+			line := make([]byte, 3)
+			if _, err := io.ReadFull(out, line); err != nil {
+				t.Fatal(err)
+			}
+			qemu := qemuOf(t, cmd.Process.Pid)
+			start := time.Now()
+			cmd.Process.Signal(row.signal)
+			io.Copy(io.Discard, out) // until nobody holds it any more
+			cmd.Wait()
+			if status := cmd.ProcessState.ExitCode(); status != row.status || time.Since(start) > 10*time.Second {
+				t.Errorf("status %d after %v, wanted %d", status, time.Since(start), row.status)
+			}
+			for range 100 {
+				if syscall.Kill(qemu, 0) != nil {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if err := syscall.Kill(qemu, 0); err == nil {
+				t.Error("QEMU is left behind")
+			}
+			if left, _ := os.ReadDir(tmp); len(left) != 0 && row.status >= 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// TestElverReaderGone: the reader of the output ends first, as in "| head -1".
+func TestElverReaderGone(t *testing.T) {
+	t.Parallel()
+	words := run(t, busybox(t), "yes")
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	r := execute(60*time.Second, "", append([]string{"sh", "-c", `{ "$@"; echo "status $?" >&2; } | head -n 1`, "sh"}, words...))
+	if r.stdout != "y\n" || r.stderr != "status 141\n" {
+		t.Errorf("%v", r)
+	}
+}
+
+// TestElverDryRun: the printed command line runs in a shell as it is.
+func TestElverDryRun(t *testing.T) {
+	t.Parallel()
+	r := execute(10*time.Second, "", run(t, "--dry-run", "--net", "none", "-e", "A=it's", build(t, staticPIE, "args"), "a b", "'"))
+	if r.status != 0 || !strings.HasPrefix(r.stdout, "") || strings.Count(r.stdout, "\n") != 1 {
+		t.Fatalf("%v", r)
+	}
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	dir := t.TempDir()
+	r = execute(60*time.Second, "", []string{"sh", "-c", "cd '" + dir + "' && " + r.stdout})
+	if !strings.Contains(r.stdout, "argv[1]=a b") || !strings.Contains(r.stdout, "argv[2]='") || !strings.Contains(r.stdout, "A=it's") {
+		t.Errorf("%v", r)
+	}
+}
