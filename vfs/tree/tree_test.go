@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,5 +70,34 @@ func TestPopulate(t *testing.T) {
 				t.Errorf("mode %o", a.Mode)
 			}
 		})
+	}
+}
+
+// TestStderrApart: with a stream of its own, standard error doesn't reach the console, and cannot be read.
+func TestStderrApart(t *testing.T) {
+	var out, errs strings.Builder
+	console := tty.NewStream(func(p []byte) { out.Write(p) })
+	root := tmpfs.New(tmpfs.Options{})
+	c := vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(root.Root(), "rootfs")))
+	if err := InstallConsole(c, console, tty.NewStream(func(p []byte) { errs.Write(p) })); err != nil {
+		t.Fatal(err)
+	}
+	for fd, text := range map[int32]string{1: "out", 2: "err"} {
+		d, err := c.Get(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := mm.KernelBuffer([]byte(text))
+		if _, err := d.Write(c, &b); err != nil {
+			t.Error(err)
+		}
+		b = mm.KernelBuffer(make([]byte, 1))
+		if _, err := d.Read(c, &b); fd == 2 && err != unix.EBADF {
+			t.Errorf("reading standard error: %v", err)
+		}
+		d.Decref()
+	}
+	if out.String() != "out" || errs.String() != "err" {
+		t.Errorf("console %q, standard error %q", out.String(), errs.String())
 	}
 }
