@@ -43,7 +43,9 @@ type Params struct {
 	// StderrToLog is elver.stderr=log: without a terminal, standard error goes to the log channel.
 	StderrToLog bool
 	Init        string // elver.init: the program's path, where argv[0] is another name
-	User        *User  // elver.user: who runs the program; nil: root
+	// Entrypoint is elver.entrypoint: how many words of a bundle's command line the loader's don't replace.
+	Entrypoint int
+	User       *User // elver.user: who runs the program; nil: root
 	// Hostname is elver.hostname: the machine's name, whatever a network says. Empty: not set.
 	Hostname string
 	Profile  string // elver.profile
@@ -159,6 +161,14 @@ var families = map[string]map[string]setter{
 			func(p *Params, v string) { p.Log = v }),
 		"console": oneOf([]string{string(ConsoleTTY), string(ConsolePipe)},
 			func(p *Params, v string) { p.Console = Console(v) }),
+		"entrypoint": {set: func(p *Params, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 0 {
+				return fmt.Errorf("%q is not a number of words", v)
+			}
+			p.Entrypoint = n
+			return nil
+		}},
 		"stderr": oneOf([]string{"console", "log"},
 			func(p *Params, v string) { p.StderrToLog = v == "log" }),
 		"init": {set: func(p *Params, v string) error {
@@ -260,6 +270,24 @@ var linuxKeys = []string{
 //
 // An error is one sentence about the word that caused it.
 func ParseCommandLine(line, program string) (*Params, error) {
+	return ParseBundledLine("", line, program)
+}
+
+// ParseBundledLine takes apart the command line that an image has inside together with the loader's line. The
+// loader's parameters come after the image's own; its other words replace those of the image's but for the
+// first elver.entrypoint.
+func ParseBundledLine(bundled, line, program string) (*Params, error) {
+	p := newParams()
+	var argv []word
+	if bundled != "" {
+		words, err := splitWords(bundled)
+		if err == nil {
+			p, argv, err = p.parseWords(words, program)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the image's own command line: %w", err)
+		}
+	}
 	words, err := splitWords(line)
 	if err != nil {
 		return nil, err
@@ -268,9 +296,12 @@ func ParseCommandLine(line, program string) (*Params, error) {
 	for appended > 0 && !words[appended-1].quoted && isVirtioMMIODevice(words[appended-1].text) {
 		appended--
 	}
-	p, argv, err := parseWords(words[:appended], program)
+	p, given, err := p.parseWords(words[:appended], program)
 	if err != nil {
 		return nil, err
+	}
+	if len(given) > 0 {
+		argv = append(argv[:min(p.Entrypoint, len(argv))], given...)
 	}
 	if _, err := p.takeAll(words[appended:]); err != nil {
 		return nil, err
@@ -289,15 +320,15 @@ func ParseCommandLine(line, program string) (*Params, error) {
 
 func newParams() *Params { return &Params{Dir: "/", Log: "warning", Console: ConsoleTTY} }
 
-// parseWords reads the parameters and returns them and what is the program's.
-func parseWords(words []word, program string) (*Params, []word, error) {
-	p := newParams()
+// parseWords reads the parameters, and returns them over those of p and what is the program's.
+func (p *Params) parseWords(words []word, program string) (*Params, []word, error) {
+	before := *p
 	rest, found, err := p.takeToSeparator(words, program)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !found {
-		p = newParams()
+		p = &before
 		if rest, err = p.takeAll(words); err != nil {
 			return nil, nil, err
 		}

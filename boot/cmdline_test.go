@@ -2,6 +2,7 @@ package boot
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -148,6 +149,7 @@ func TestParams(t *testing.T) {
 		}},
 		{`elver.user=7 elver.hostname=h`, func(p *Params) { p.User, p.Hostname = &User{UID: 7}, "h" }},
 		{`elver.user=4294967294:8:9,10`, func(p *Params) { p.User = &User{1<<32 - 2, 8, []uint32{9, 10}} }},
+		{`elver.entrypoint=2`, func(p *Params) { p.Entrypoint = 2 }},
 		{`elver.stderr=log`, func(p *Params) { p.StderrToLog = true }},
 		{`elver.strace=1 elver.strace=off elver.summary=0x10`, func(p *Params) { p.Summary = true }},
 		{`kernel quiet foo.bar=[ 1 2 ] console=ttyS0 --`, func(p *Params) {
@@ -170,12 +172,13 @@ func TestParams(t *testing.T) {
 
 func TestCommandLineErrors(t *testing.T) {
 	for line, want := range map[string]string{
-		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, hostname, init, log, profile, stderr, strace, summary, timestamps, user",
+		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, entrypoint, hostname, init, log, profile, stderr, strace, summary, timestamps, user",
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
 		`elver.summary=perhaps`:      "neither true",
 		`elver.init=sh`:              "not an absolute path",
 		`elver.stderr=2`:             "not one of console, log",
+		`elver.entrypoint=-1`:        "not a number of words",
 		`elver.user=`:                "in numbers",
 		`elver.user=root`:            "in numbers",
 		`elver.user=1:`:              "in numbers",
@@ -212,6 +215,64 @@ func TestCommandLineErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v, want %q in it", line, err, want)
 		}
+	}
+}
+
+func TestBundledLine(t *testing.T) {
+	const own = `elver.entrypoint=2 env.vars=[ 'A=1' 'B=2' ] elver.log=info -- '/entry' '-x' 'serve' 'it'`
+	for line, want := range map[string]string{
+		"":                           "/entry|-x|serve|it",
+		"migrate --now":              "/entry|-x|migrate|--now",
+		"elver.log=debug":            "/entry|-x|serve|it",
+		"env.vars=A=3 -- 'a b'":      "/entry|-x|a b",
+		"-a -- b":                    "/entry|-x|-a|--|b",
+		"virtio_mmio.device=4K@16:5": "/entry|-x|serve|it",
+	} {
+		p, err := ParseBundledLine(own, line, "")
+		if err != nil || strings.Join(p.Argv, "|") != want {
+			t.Errorf("%q: %v, %v, want %s", line, p, err, want)
+			continue
+		}
+		log, first := "info", "A=1"
+		if strings.Contains(line, "debug") {
+			log = "debug"
+		}
+		if strings.Contains(line, "A=3") {
+			first = "A=3"
+		}
+		if p.Log != log || !slices.Contains(p.Environment(), first) || !slices.Contains(p.Environment(), "B=2") {
+			t.Errorf("%q: %+v", line, p)
+		}
+	}
+	if _, err := ParseBundledLine("elver.nonsense=1", "", ""); err == nil || !strings.Contains(err.Error(), "own command line") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBundle(t *testing.T) {
+	m := &memory{base: 0x100000, b: make([]byte, 0x3000)}
+	b := Bundle{Line: 0x101000, LineBytes: 5, Module: Module{Start: 0x102000, End: 0x102100}}
+	i := &Info{}
+	if err := i.AddBundle(0x100000, m.view); err != nil || i.BundledLine != "" || len(i.Modules) != 0 {
+		t.Errorf("%+v, %v", i, err)
+	}
+	copy(m.b[BundleOffset:], b.Encode())
+	copy(m.b[0x1000:], "-- ls")
+	if err := i.AddBundle(0x100000, m.view); err != nil || i.BundledLine != "-- ls" || len(i.Modules) != 1 || i.Modules[0] != b.Module {
+		t.Errorf("%+v, %v", i, err)
+	}
+	i = &Info{Modules: []Module{{Start: 1, End: 2}}, InitrdName: "x"}
+	if err := i.AddBundle(0x100000, m.view); err != nil || i.InitrdName != "x" || i.Modules[0].Start != 1 {
+		t.Errorf("the loader's module: %+v, %v", i, err)
+	}
+	for _, bad := range []Bundle{{Line: 0, LineBytes: 5}, {Line: 0x101000, LineBytes: 1 << 40}, {Line: 0x101000, Module: Module{Start: 2, End: 1}}} {
+		copy(m.b[BundleOffset:], bad.Encode())
+		if err := i.AddBundle(0x100000, m.view); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+	if err := i.AddBundle(0, m.view); err == nil {
+		t.Error("an image outside of memory was taken")
 	}
 }
 

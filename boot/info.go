@@ -87,6 +87,8 @@ type Info struct {
 	RSDP uint64
 	// InitrdName is the base name of the first module's file, empty when it isn't known.
 	InitrdName string
+	// BundledLine is the command line that the image has inside; see AddBundle.
+	BundledLine string
 }
 
 // Parse reads the boot information at physical address info. magic tells the protocol. mem returns

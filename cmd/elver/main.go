@@ -50,6 +50,8 @@ func init() {
 	commands = []command{
 		{"run", "[OPTION]... THING [ARGUMENT]...", "run a program, a root directory or an image in a virtual machine",
 			func() []option { return new(runOptions).table() }, runCommand, runDetail},
+		{"build", "[OPTION]... THING -o FILE [-- ARGUMENT...]", "make one file that boots and runs a program, a directory or an image",
+			func() []option { return new(buildOptions).table() }, buildCommand, buildDetail},
 		{"version", "", "say which version this is", nil, versionCommand, ""},
 		{"completion", "bash|zsh|fish", "print a script that completes elver's words in that shell", nil, completionCommand, completionDetail},
 		{"help", "[COMMAND|TOPIC]", "explain a command or a topic", nil, helpCommand, ""},

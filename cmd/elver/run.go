@@ -26,6 +26,7 @@ const runDetail = `THING is
                       entrypoint, command, environment, directory and user that it names;
                       what the program writes is gone at the end
   a tar or cpio file  a root file system; the ARGUMENTs begin with the program
+  a bundle            what elver build made
 
 Options stand before THING; what follows it is the program's, but for a "--" right after it.
 With a terminal, Ctrl-C goes to the program, Ctrl-A x ends the machine. The exit status is the
@@ -84,7 +85,7 @@ func (o *runOptions) table() []option {
 	}
 	accels := []string{machine.AccelAuto, machine.AccelKVM, machine.AccelTCG}
 	levels := []string{"debug", "info", "warning", "error"}
-	return []option{
+	options := []option{
 		{long: "memory", short: "m", value: "SIZE", help: "memory, in MB or with a suffix K, M, G (default 1024, more for large images)",
 			set: func(v string) (err error) { o.memoryMB, err = parseMemory(v); return err }},
 		{long: "cpus", short: "c", value: "N", help: "virtual CPUs (default 1; Elver uses one)", set: func(v string) (err error) {
@@ -103,17 +104,6 @@ func (o *runOptions) table() []option {
 			o.volumes = append(o.volumes, vol)
 			return err
 		}},
-		{long: "env", short: "e", value: "NAME[=VALUE]", help: "an environment variable; without a value, this process's", set: func(v string) error { return o.addEnv(v) }},
-		{long: "env-file", value: "FILE", help: "environment variables, one a line", set: func(v string) error { return o.addEnvFile(v) }},
-		{long: "workdir", short: "w", value: "PATH", help: "the directory that the program starts in", set: func(v string) error {
-			if !strings.HasPrefix(v, "/") {
-				return fmt.Errorf("%q is not an absolute path", v)
-			}
-			o.workDir = path.Clean(v)
-			return nil
-		}},
-		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: text(&o.user)},
-		{long: "hostname", value: "NAME", help: "the machine's name", set: text(&o.hostname)},
 		{long: "net", value: "none|user", help: "no network, or QEMU's own with DHCP and DNS (default)", choices: []string{"none", "user"}, set: func(v string) error {
 			if v != "none" && v != "user" {
 				return fmt.Errorf("%q is not one of none, user (for a bridge or tap use scripts/qemu-guest)", v)
@@ -148,6 +138,25 @@ func (o *runOptions) table() []option {
 		{long: "kernel", value: "FILE", help: "another kernel than the one in this command", set: text(&o.kernel)},
 		{long: "qemu", value: "PROGRAM", help: "another QEMU than qemu-system-x86_64", set: text(&o.qemu)},
 		{long: "dry-run", help: "print QEMU's command line instead of running it", set: boolean(&o.dryRun)},
+	}
+	// The ports and volumes first, then what concerns the program.
+	return slices.Insert(options, 4, o.program()...)
+}
+
+// program returns the options that say how the program runs, which elver build has too.
+func (o *runOptions) program() []option {
+	return []option{
+		{long: "env", short: "e", value: "NAME[=VALUE]", help: "an environment variable; without a value, this process's", set: func(v string) error { return o.addEnv(v) }},
+		{long: "env-file", value: "FILE", help: "environment variables, one a line", set: func(v string) error { return o.addEnvFile(v) }},
+		{long: "workdir", short: "w", value: "PATH", help: "the directory that the program starts in", set: func(v string) error {
+			if !strings.HasPrefix(v, "/") {
+				return fmt.Errorf("%q is not an absolute path", v)
+			}
+			o.workDir = path.Clean(v)
+			return nil
+		}},
+		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: func(v string) error { o.user = v; return nil }},
+		{long: "hostname", value: "NAME", help: "the machine's name", set: func(v string) error { o.hostname = v; return nil }},
 	}
 }
 

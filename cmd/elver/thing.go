@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"elver/boot/image"
 	"elver/cmd/elver/machine"
 	"elver/cmd/elver/rootfs"
 )
@@ -48,6 +49,7 @@ const (
 	kindDirectory kind = "directory"
 	kindCPIO      kind = "cpio archive"
 	kindImage     kind = "image"
+	kindBundle    kind = "bundle"
 )
 
 // subject is the THING of a command line.
@@ -63,11 +65,12 @@ type subject struct {
 
 // spec is what is to run in the subject.
 type spec struct {
-	argv    []string
-	program string // its path, if argv[0] is another name
-	env     []string
-	workDir string
-	user    string // as elver.user wants it; empty: root
+	argv       []string
+	entrypoint int    // how many words of argv an image's entrypoint is
+	program    string // its path, if argv[0] is another name
+	env        []string
+	workDir    string
+	user       string // as elver.user wants it; empty: root
 }
 
 // parameters returns the words for Elver.
@@ -175,13 +178,18 @@ func kindOfFile(name string, info os.FileInfo) (kind, error) {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	defer r.Close()
-	head := make([]byte, 512)
+	head := make([]byte, 4096)
 	n, err := io.ReadFull(r, head)
 	if err != nil && err != io.ErrUnexpectedEOF {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	head = head[:n]
+	kernel, bundle := image.IsKernel(head)
 	switch {
+	case kernel && bundle:
+		return kindBundle, nil
+	case kernel:
+		return "", failure{statusNotExecutable, fmt.Errorf("%s is a kernel of Elver's with nothing inside: --kernel %s runs something on it", name, name)}
 	case bytes.HasPrefix(head, []byte("\x7fELF")), bytes.HasPrefix(head, []byte("#!")):
 		return kindProgram, nil
 	case bytes.HasPrefix(head, []byte("07070")):
@@ -222,10 +230,11 @@ func (s *subject) resolve(o *runOptions, args []string) (*spec, error) {
 			args = config.Cmd
 		}
 		p.argv = slices.Concat(config.Entrypoint, args)
+		p.entrypoint = len(config.Entrypoint)
 	default:
 		p.argv = args
 	}
-	if len(p.argv) == 0 && s.kind != kindCPIO && !s.has("init") {
+	if len(p.argv) == 0 && s.kind != kindCPIO && s.kind != kindBundle && !s.has("init") {
 		return nil, fmt.Errorf("%s doesn't say what to run, and has no /init: name a program (elver run %s PROGRAM)", s.name, s.name)
 	}
 
@@ -345,6 +354,10 @@ func (s *subject) place(w *workspace, c *machine.Config, p *spec) (err error) {
 	case kindCPIO:
 		c.Initrd, err = safePath(s.path, "root.cpio", w.dir)
 		return err
+	case kindBundle:
+		c.Plain = true
+		c.Kernel, err = safePath(s.path, "bundle.kernel", w.dir)
+		return err
 	case kindProgram:
 		if s.prog.Kind == rootfs.Static && p.workDir == "" && plainName(filepath.Base(s.name)) {
 			// The file itself is the initrd, under the name that it was called by.
@@ -352,15 +365,9 @@ func (s *subject) place(w *workspace, c *machine.Config, p *spec) (err error) {
 			c.InitrdIsProgram = true
 			return s.link(w, c)
 		}
-		s.tree = rootfs.New(rootfs.DefaultLimits)
-		if _, err := s.tree.AddProgram(s.path); err != nil {
-			return failure{statusNotExecutable, err}
-		}
 	}
-	if p.workDir != "" {
-		if err := s.tree.MakeDir(p.workDir); err != nil {
-			return fmt.Errorf("the directory to start in: %w", err)
-		}
+	if err := s.fill(p); err != nil {
+		return err
 	}
 	dir, err := w.dir()
 	if err != nil {
@@ -372,6 +379,28 @@ func (s *subject) place(w *workspace, c *machine.Config, p *spec) (err error) {
 		return err
 	}
 	return errors.Join(s.tree.WriteCPIO(f), f.Close())
+}
+
+// fill makes the tree hold everything that the program is to find.
+func (s *subject) fill(p *spec) error {
+	switch s.kind {
+	case kindProgram:
+		s.tree = rootfs.New(rootfs.DefaultLimits)
+		if _, err := s.tree.AddProgram(s.path); err != nil {
+			return failure{statusNotExecutable, err}
+		}
+	case kindDirectory:
+		s.tree = rootfs.New(rootfs.DefaultLimits)
+		if err := s.tree.AddDirectory(s.path); err != nil {
+			return err
+		}
+	}
+	if p.workDir != "" {
+		if err := s.tree.MakeDir(p.workDir); err != nil {
+			return fmt.Errorf("the directory to start in: %w", err)
+		}
+	}
+	return nil
 }
 
 // plainName says whether a file's name survives QEMU's and the kernel's reading of it.

@@ -38,6 +38,9 @@ func main() {
 	limitHeap()
 	magic, at, entryTSC := metal.BootInfo()
 	info, err := boot.Parse(magic, at, view)
+	if err == nil {
+		err = info.AddBundle(metal.ImageStart(), view)
+	}
 	if err != nil {
 		info = &boot.Info{}
 	}
@@ -83,7 +86,7 @@ func limitHeap() {
 // the error.
 func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, err error) {
 	program := programName(info)
-	params, err := boot.ParseCommandLine(info.CommandLine, program)
+	params, err := boot.ParseBundledLine(info.BundledLine, info.CommandLine, program)
 	if err != nil {
 		return elf.StatusFailed, err
 	}

@@ -215,6 +215,9 @@ func setPowerOff(i int, port, size, value uint32)
 // time stamp counter alone and needs stirring with more.
 func Random(p []byte) (hardware bool)
 
+// ImageStart returns the physical address of the image's first page.
+func ImageStart() uint64
+
 // BootInfo returns what the entry got from the boot loader: the protocol's magic number, the
 // physical address of its information, and the time stamp counter at the entry.
 func BootInfo() (magic uint32, info, entryTSC uint64)

@@ -534,3 +534,79 @@ func TestElverDryRun(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 }
+
+// TestElverBuild boots what elver build made, by both protocols and by elver run.
+func TestElverBuild(t *testing.T) {
+	t.Parallel()
+	output := filepath.Join(t.TempDir(), "app, one.kernel")
+	made := func(t *testing.T, words ...string) {
+		t.Helper()
+		if r := execute(60*time.Second, "", append([]string{elverCommand, "build", "--kernel", kernelImage, "-o", output}, words...)); r.status != 0 {
+			t.Fatalf("%v", r)
+		}
+	}
+	qemu := func(t *testing.T, kernel, machine string, words ...string) result {
+		t.Helper()
+		return vm{kernel: kernel, raw: true, mem: 128, qemu: append([]string{"-M", machine, "-cpu", "max"}, words...)}.run(t)
+	}
+	config := imageConfig{Entrypoint: []string{"/bin/sh", "-c", `for a; do printf '<%s>' "$a"; done; printf '<%s>' "$A" "$(pwd)" $(id -u)`, "sh"}, Cmd: []string{"x y", "z'"},
+		Env: []string{"PATH=/bin", "A=] b"}, WorkingDir: "/w", User: "7"}
+	made(t, dockerSave(t, config, layer(t, busyboxRecords(t)...)))
+	link := filepath.Join(t.TempDir(), "app.kernel")
+	if err := os.Symlink(output, link); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	magic := bytes.Index(file[:8192], []byte{0x02, 0xb0, 0xad, 0x1b})
+	copy(file[magic:], []byte{0, 0, 0, 0})
+	pvh := write(t, "pvh.kernel", file)
+	const own = "<x y><z'><] b></w><7>"
+	for _, machine := range []string{"pc", "microvm"} {
+		for protocol, kernel := range map[string]string{"multiboot": link, "PVH": pvh} {
+			if r := qemu(t, kernel, machine); r.stdout != own {
+				t.Errorf("%s by %s: %v", machine, protocol, r)
+			}
+		}
+	}
+	if r := qemu(t, link, "q35", "-append", "env.vars=A=c -- 'one more'"); r.stdout != "<one more><c></w><7>" {
+		t.Errorf("with -append: %v", r)
+	}
+	if r := elver(t, "", output); r.stdout != own || r.status != 0 {
+		t.Errorf("%v", r)
+	}
+	if r := elver(t, "", "-e", "A=d", output, "--", "--x"); r.stdout != "<--x><d></w><7>" || r.status != 0 {
+		t.Errorf("%v", r)
+	}
+
+	// A program, with what it needs.
+	made(t, "-e", "A=1", "/usr/bin/env", "--", "-u", "PATH", "-u", "HOME", "-u", "TERM")
+	if r := elver(t, "", output); r.stdout != "A=1\n" || r.status != 0 {
+		t.Errorf("%v", r)
+	}
+
+	// A large directory.
+	dir := t.TempDir()
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink("busybox", filepath.Join(dir, "bin/sh")),
+		os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("0123456789abcdef"), 10<<20), 0o644), os.Link(filepath.Join(dir, "large"), filepath.Join(dir, "same")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	box, err := os.ReadFile(busybox(t))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "bin/busybox"), box, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	made(t, dir, "sh", "-c", "ls / | head -3; [ /large -ef /same ] && wc -c </large; tail -c 5 /same")
+	r := vm{kernel: link, raw: true, mem: 256}.run(t)
+	if r.stdout != "bin\ndev\nlarge\n167772160\nbcdef" {
+		t.Errorf("%v", r)
+	}
+}

@@ -71,6 +71,15 @@ func Quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
+// QuoteAll quotes words.
+func QuoteAll(words []string) []string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Quote(w)
+	}
+	return quoted
+}
+
 // escape makes a value for one of QEMU's comma-separated options.
 func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
@@ -103,9 +112,7 @@ func (c *Config) CommandLine(console string) (string, error) {
 	if !c.Plain || len(c.Argv) > 0 {
 		words = append(words, "--")
 	}
-	for _, w := range c.Argv {
-		words = append(words, Quote(w))
-	}
+	words = append(words, QuoteAll(c.Argv)...)
 	line := strings.Join(words, " ")
 	if len(line) > maxCommandLine {
 		return "", fmt.Errorf("the program's arguments and environment are %d bytes long together, and %d is the most", len(line), maxCommandLine)

@@ -3,9 +3,13 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // AddHost adds a file of the host at its own path, with the symbolic links that lead there. It becomes
@@ -83,6 +87,80 @@ func (t *Tree) AddHost(path string) (string, error) {
 		}
 	}
 	return here, nil
+}
+
+// AddDirectory adds what is in a directory of the host as the root's content: owners, permissions, links and
+// devices as they are. Sockets are left out; what can't be read is an error.
+func (t *Tree) AddDirectory(dir string) error {
+	links := map[[2]uint64]*Node{}
+	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, name)
+		if err != nil || rel == "." {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		at, err := t.resolve("/"+filepath.ToSlash(rel), false, false)
+		if err != nil {
+			return err
+		}
+		n := &Node{Mode: uint32(info.Mode().Perm()), ModTime: info.ModTime()}
+		for bit, mode := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+			if info.Mode()&mode != 0 {
+				n.Mode |= bit
+			}
+		}
+		id, several := n.own(info)
+		switch mode := info.Mode(); {
+		case mode.IsDir():
+			n.Mode |= TypeDir
+		case mode&fs.ModeSymlink != 0:
+			n.Mode |= TypeSymlink
+			if n.Target, err = os.Readlink(name); err != nil {
+				return err
+			}
+		case mode.IsRegular():
+			if several && links[id] != nil {
+				_, err := t.put(at, links[id])
+				return err
+			}
+			if err := t.grow(info.Size()); err != nil {
+				return err
+			}
+			n.Mode |= TypeRegular
+			n.content = content{path: name, size: info.Size()}
+			links[id] = n
+		case mode&fs.ModeNamedPipe != 0:
+			n.Mode |= TypeFIFO
+		case mode&fs.ModeCharDevice != 0:
+			n.Mode |= TypeChar
+		case mode&fs.ModeDevice != 0:
+			n.Mode |= TypeBlock
+		default:
+			return nil
+		}
+		_, err = t.put(at, n)
+		return err
+	})
+}
+
+// own takes over the owner and the device's numbers, and returns what tells hard links of one file, and
+// whether there are several.
+func (n *Node) own(info fs.FileInfo) (id [2]uint64, several bool) {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return id, false
+	}
+	n.UID, n.GID = s.Uid, s.Gid
+	if info.Mode()&fs.ModeDevice != 0 {
+		n.Major, n.Minor = unix.Major(uint64(s.Rdev)), unix.Minor(uint64(s.Rdev))
+	}
+	return [2]uint64{uint64(s.Dev), uint64(s.Ino)}, s.Nlink > 1
 }
 
 // minimal are the files that programs look for in any root, unless it has its own.

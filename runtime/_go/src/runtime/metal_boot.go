@@ -72,6 +72,7 @@ func metalBoot(magic, info, scratchEnd uintptr) uintptr {
 	metalMaskPICs()
 	metalProbeConsole()
 	metalKeep(elverImage.physStart, scratchEnd)
+	metalKeepBundle()
 	switch magic {
 	case metalMultiboot:
 		metalReadMultiboot()
@@ -122,6 +123,18 @@ func metalKeepString(pa uintptr) {
 		end++
 	}
 	metalKeep(pa, end+1)
+}
+
+// metalKeepBundle keeps what elver build put behind the image: the command line and the root file system,
+// from the one's start to the other's end (elver/boot, bundle.go).
+//
+//go:nosplit
+func metalKeepBundle() {
+	const offset, magic = 0xf00, 0x316c646e42766c45 // "ElvBndl1"
+	at := elverImage.physStart + offset
+	if metalPhys64(at) == magic {
+		metalKeep(metalPhys64(at+8), metalPhys64(at+32))
+	}
 }
 
 // metalRAM notes that the firmware says [start, end) is memory of kind (1: usable).

@@ -245,6 +245,10 @@ func metalSyscall6(num, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2, errno uintptr) 
 //go:nosplit
 func metal_clearMemory(p unsafe.Pointer, n uintptr) { metalClear(uintptr(p), n) }
 
+//go:linkname metal_ImageStart elver/runtime/metal.ImageStart
+
+func metal_ImageStart() uint64 { return uint64(elverImage.physStart) }
+
 //go:linkname metal_BootInfo elver/runtime/metal.BootInfo
 //go:nosplit
 func metal_BootInfo() (magic uint32, info, entryTSC uint64) {
