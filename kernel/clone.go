@@ -163,6 +163,9 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	}
 	c := t.Ctx.Clone()
 	c.RAX = 0
+	if t.stepping {
+		c.RFLAGS &^= amd64.FlagTrap
+	}
 	if a.Stack != 0 {
 		c.RSP = a.Stack
 	}
@@ -209,16 +212,21 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 		}
 	}
 
+	event := a.event()
+	traced := event != 0 && t.tracesEvent(event)
 	k.tree.Lock()
 	err := k.addThread(child, q != p)
 	if err == nil && q != p {
-		q.parent = p
+		q.parent, q.maker = p, t
 		if a.Flags&unix.CLONE_PARENT != 0 && p.parent != nil {
-			q.parent = p.parent
+			q.parent, q.maker = p.parent, nil
 			q.exitSignal = p.exitSignal
 		}
 		q.parent.kids = append(q.parent.kids, q)
 		k.joinGroup(q, p.group)
+	}
+	if err == nil && (traced || a.Flags&unix.CLONE_PTRACE != 0) {
+		t.inherit(child)
 	}
 	k.tree.Unlock()
 	if err != nil {
@@ -237,10 +245,28 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 		q.MM().WriteUint32(a.ChildTID, uint32(tid))
 	}
 	child.Start()
+	if traced {
+		t.traceEvent(event, uint64(tid))
+	}
 	if a.Flags&unix.CLONE_VFORK != 0 {
-		t.parkUnlessKilled(func() bool { return child.vforkParent.Load() == nil })
+		if !t.parkUnlessKilled(func() bool { return child.vforkParent.Load() == nil }) {
+			t.traceEvent(unix.PTRACE_EVENT_VFORK_DONE, uint64(tid))
+		}
 	}
 	return tid, nil
+}
+
+// event returns what a tracer calls this kind of clone; 0: the call doesn't want one to know.
+func (a *CloneArgs) event() uint32 {
+	switch {
+	case a.Flags&unix.CLONE_UNTRACED != 0:
+		return 0
+	case a.Flags&unix.CLONE_VFORK != 0:
+		return unix.PTRACE_EVENT_VFORK
+	case a.ExitSignal != sigChld:
+		return unix.PTRACE_EVENT_CLONE
+	}
+	return unix.PTRACE_EVENT_FORK
 }
 
 // forkProcess makes the process of a clone without CLONE_THREAD, without its first thread.
@@ -351,6 +377,12 @@ func (t *Thread) Exec(as *mm.AddressSpace, creds *Credentials, name string, e *E
 		return unix.EAGAIN
 	}
 	if t != p.leader {
+		if p.leader.trace.Load() != nil {
+			// Its tracer gets no other report of it than this thread's PTRACE_EVENT_EXEC.
+			p.mu.Unlock()
+			k.unlink(p.leader)
+			p.mu.Lock()
+		}
 		delete(k.threads, t.TID)
 		t.TID = p.PID
 		k.threads[t.TID] = t
@@ -382,7 +414,10 @@ func (t *Thread) Exec(as *mm.AddressSpace, creds *Credentials, name string, e *E
 	t.releaseVfork()
 	as.Activate()
 	old.Release()
+	number := t.Ctx.OrigRAX
 	t.Ctx = amd64.NewContext() // not overwritten in place: the CPU may still hold the old one's state
+	t.Ctx.OrigRAX = number
+	t.stepping = false
 	t.answer()
 	return nil
 }

@@ -37,12 +37,26 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 	p := t.Proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.exiting && p.stopSig == 0 {
+	for !p.exiting && t.work.Load()&workStop == 0 {
 		s, ok = t.dequeue(t.mask)
 		if !ok {
 			break
 		}
 		sig := Signal(s.info.Signo)
+		if sig != sigKill && t.trace.Load() != nil {
+			p.mu.Unlock()
+			info := s.finish()
+			sig = t.traceSignal(&info)
+			p.mu.Lock()
+			s = taken{info: info}
+			if sig != 0 && (t.mask.Has(sig) || p.exiting) {
+				t.requeue(info)
+				sig = 0
+			}
+			if sig == 0 {
+				continue
+			}
+		}
 		action = p.actions.get(sig)
 		switch {
 		case action.Handler == SigIgn && sig != sigKill && sig != sigStop, defaultIgnored.Has(sig) && action.Handler == SigDfl:
@@ -79,6 +93,14 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 	return taken{}, Action{}, false
 }
 
+// requeue makes a signal pending again that was taken. Precondition: mu is held.
+func (t *Thread) requeue(info Siginfo) {
+	q := queuedPool.Get().(*queued)
+	q.info = info
+	t.pending.push(q)
+	t.pending.set |= SetOf(Signal(info.Signo))
+}
+
 // frameBuffer returns memory in which signal frames are put together and read, until the next call.
 func (t *Thread) frameBuffer(size int) []byte {
 	if len(t.frame) < size {
@@ -91,6 +113,11 @@ func (t *Thread) frameBuffer(size int) []byte {
 // is no room for a frame, the program dies by SIGSEGV.
 func (t *Thread) enterHandler(info Siginfo, action Action) {
 	sig := Signal(info.Signo)
+	stepping := t.stepping
+	t.stopStepping() // the frame hasn't the tracer's trap flag
+	if stepping {
+		defer t.traceStepIntoHandler()
+	}
 	if err := t.pushFrame(&info, &action); err != nil {
 		klog.Debugf("%s[%d]: no room for the frame of %v at %#x", t.Comm(), t.TID, sig, t.Ctx.RSP)
 		t.force(KernelInfo(sigSegv), sig == sigSegv)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/klog"
@@ -32,6 +33,7 @@ func (p *Process) beginExitLocked(status ExitStatus) bool {
 		return false
 	}
 	p.exiting, p.status = true, status
+	p.killed = status.Signal() == sigKill
 	p.stopSig, p.stopCount = 0, 0
 	for _, t := range p.threads {
 		t.setWork(workExit)
@@ -40,9 +42,11 @@ func (p *Process) beginExitLocked(status ExitStatus) bool {
 	return true
 }
 
-// exit ends the thread, and the process with its last thread. Nothing in it waits for the program.
+// exit ends the thread, and the process with its last thread. Nothing in it waits for the program, but for a
+// tracer that asked for it.
 func (t *Thread) exit() {
 	p, k := t.Proc, t.k
+	t.traceExit()
 	t.exitRobustList()
 	if t.clearTID != 0 {
 		// The stack of a thread may be gone already: then there is nobody to tell.
@@ -72,10 +76,11 @@ func (t *Thread) exit() {
 	p.removeThread(t)
 	last := len(p.threads) == 0
 	t.exited = true
+	t.exitStatus = status
 	t.state.Store(stateDead)
 	t.pending.drop(^SigSet(0))
 	if t == p.leader && !p.exiting {
-		p.status = t.exitStatus
+		p.status = status
 	}
 	stopped := p.leaveStop(t)
 	var execer *Thread
@@ -94,10 +99,24 @@ func (t *Thread) exit() {
 	k.user(t.Creds().RUID).tasks.Add(-1)
 	k.tree.Lock()
 	k.tasks--
+	var tracer *Thread
 	if t != p.leader && k.threads[t.TID] == t {
-		delete(k.threads, t.TID)
+		if tr := t.trace.Load(); tr != nil {
+			tracer = tr.tracer // which takes the zombie
+		} else {
+			delete(k.threads, t.TID)
+		}
 	}
+	tracing := len(t.tracees) != 0
 	k.tree.Unlock()
+	if tracer != nil {
+		code, number := status.child()
+		t.tellTracer(tracer, childInfo(code, t.TID, t.Creds().RUID, number, 0, 0))
+	}
+	if tracing {
+		t.dropTracees()
+	}
+	t.watch(t.watched, false)
 	if last {
 		p.end()
 	}
@@ -158,7 +177,7 @@ func (p *Process) end() {
 	k.tree.Lock()
 	reaper := p.reaper()
 	for _, c := range p.kids {
-		c.parent = reaper
+		c.parent, c.maker = reaper, nil
 		if reaper == nil {
 			if c.zombie {
 				gone = append(gone, c)
@@ -171,21 +190,14 @@ func (p *Process) end() {
 	orphans := p.kids
 	p.kids = nil
 	p.zombie = true
-	parent, sig := p.parent, p.exitSignal
-	reap := parent == nil
-	if parent != nil && sig == sigChld {
-		a := parent.actions.get(sigChld)
-		if a.Handler == SigIgn || a.Flags&SANoCldWait != 0 {
-			reap = true
-			if a.Handler == SigIgn {
-				sig = 0
-			}
-		}
+	var parent, tracer *Process
+	var sig Signal
+	if p.held() {
+		tracer = p.leader.trace.Load().tracer.Proc
+	} else {
+		parent, sig = p.settle()
 	}
 	first := p == k.first
-	if reap {
-		k.reap(p)
-	}
 	for _, c := range gone {
 		k.reap(c)
 	}
@@ -200,15 +212,56 @@ func (p *Process) end() {
 		}
 	}
 	p.ExitEvents.Notify(waiter.EventIn)
-	if parent != nil {
-		if sig != 0 {
-			parent.Kill(sig, p.childInfo(sig))
-		}
-		parent.ChildEvents.Notify(waiter.EventIn)
-	}
+	p.tellParent(tracer, sigChld)
+	p.tellParent(parent, sig)
 	if first {
 		k.end(p.status)
 	}
+}
+
+// settle decides what becomes of a zombie, and returns the parent that learns of it and the signal for that, 0 for
+// none. Precondition: tree is held.
+func (p *Process) settle() (parent *Process, sig Signal) {
+	parent, sig = p.parent, p.exitSignal
+	reap := parent == nil
+	if parent != nil && sig == sigChld {
+		a := parent.actions.get(sigChld)
+		if a.Handler == SigIgn || a.Flags&SANoCldWait != 0 {
+			reap = true
+			if a.Handler == SigIgn {
+				sig = 0
+			}
+		}
+	}
+	if reap {
+		p.k.reap(p)
+	}
+	return parent, sig
+}
+
+// tellParent tells the parent, or the tracer in its place, of p's end; to may be nil.
+func (p *Process) tellParent(to *Process, sig Signal) {
+	if to == nil {
+		return
+	}
+	if sig != 0 {
+		to.Kill(sig, p.childInfo(sig))
+	}
+	to.ChildEvents.Notify(waiter.EventIn)
+}
+
+// traceExit tells the tracer that the thread is about to end.
+func (t *Thread) traceExit() {
+	if t.trace.Load() == nil {
+		return
+	}
+	t.Proc.mu.Lock()
+	status := t.exitStatus
+	if t.Proc.exiting {
+		status = t.Proc.status
+	}
+	t.Proc.mu.Unlock()
+	t.traceEvent(unix.PTRACE_EVENT_EXIT, uint64(status))
 }
 
 // Ended returns the status of a process that has ended.
@@ -253,6 +306,9 @@ func (p *Process) reaper() *Process {
 
 // reap removes a zombie from the tree. Precondition: tree is held.
 func (k *Kernel) reap(p *Process) {
+	if p.leader.trace.Load() != nil {
+		k.unlink(p.leader)
+	}
 	if k.threads[p.PID] != nil && k.threads[p.PID].Proc == p {
 		delete(k.threads, p.PID)
 	}
@@ -265,9 +321,12 @@ func (k *Kernel) reap(p *Process) {
 // stop parks the thread while its process is stopped. A process may be continued and stopped again before
 // the thread runs: each time it counts anew.
 func (t *Thread) stop() {
+	if t.traceGroupStop() {
+		return
+	}
 	t.cpu.stop()
 	t.state.Store(stateStopped)
-	for t.stopped() && t.work.Load()&workExit == 0 {
+	for t.work.Load()&workExit == 0 && t.stopped() {
 		t.parker.Park()
 	}
 	t.state.Store(stateRunning)
@@ -275,10 +334,14 @@ func (t *Thread) stop() {
 }
 
 // stopped reports whether the thread has to stay stopped, and if it is the last that was waited for tells
-// the parent.
+// the parent. A tracer that comes meanwhile has it stop in its own way.
 func (t *Thread) stopped() bool {
 	p := t.Proc
 	p.mu.Lock()
+	if t.trace.Load() != nil {
+		p.mu.Unlock()
+		return false
+	}
 	if p.stopSig == 0 || p.exiting {
 		t.clearWork(workStop)
 		t.recalc()
@@ -331,9 +394,10 @@ func (p *Process) notifyStop(code int32) {
 		return
 	}
 	parent := p.parent
+	tr := p.leader.trace.Load()
 	k.tree.Unlock()
-	if parent == nil {
-		return
+	if parent == nil || code == CLDStopped && tr != nil && tr.tracer.Proc == parent {
+		return // as a tracer it hears of each thread
 	}
 	if a := parent.actions.get(sigChld); a.Handler != SigIgn && a.Flags&SANoCldStop == 0 {
 		user, system := p.CPUTime()

@@ -102,7 +102,8 @@ type Kernel struct {
 	futexes  futexTable
 	counters counters
 	uts      uts
-	started  int64 // Monotonic at New, in nanoseconds
+	watching atomic.Int64 // threads whose system calls somebody watches
+	started  int64        // Monotonic at New, in nanoseconds
 }
 
 // New returns a machine without processes.

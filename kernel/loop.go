@@ -73,14 +73,23 @@ func (t *Thread) serve() (gone bool) {
 	}
 }
 
-// measuredSyscall serves a system call and counts its time for itself and those that are not measured.
+// measuredSyscall serves a system call and counts its time for itself and those that are not measured. Those
+// that somebody watches all come this way.
 func (t *Thread) measuredSyscall() {
 	t.cpu.samples = sampleEvery - 1
-	t.k.counters.syscalls.Add(sampleEvery)
+	weight := sampleEvery
+	if t.watched != 0 {
+		t.cpu.samples, weight = 0, 1
+	}
+	t.k.counters.syscalls.Add(int64(weight))
 	before := t.cpu.ticks()
-	t.k.config.Syscall(t)
+	if t.watched == 0 {
+		t.k.config.Syscall(t)
+	} else {
+		t.watchedSyscall()
+	}
 	if after := t.cpu.ticks(); after > before {
-		t.cpu.system.Add((after - before) * sampleEvery)
+		t.cpu.system.Add((after - before) * uint64(weight))
 	}
 	if t.Proc.cpuArmed.Load() {
 		t.Proc.checkCPUTimers()
@@ -111,8 +120,12 @@ func (t *Thread) handleWork() (gone bool) {
 		case work&workExit != 0:
 			t.exit()
 			return true
+		case work&workSyscallExit != 0:
+			t.traceSyscallExit()
 		case work&workStop != 0:
 			t.stop()
+		case work&workTrace != 0:
+			t.traceTrap()
 		case work&(workSignal|workRestart|workMask) != 0:
 			t.deliver()
 		case work&workRseq != 0:
@@ -211,7 +224,7 @@ func (t *Thread) exception() {
 	case vectorDE:
 		t.Force(FaultInfo(Signal(unix.SIGFPE), FPEIntDiv, c.RIP))
 	case vectorDB:
-		t.Force(FaultInfo(Signal(unix.SIGTRAP), TrapTrace, c.RIP))
+		t.debugException()
 	case vectorBP:
 		t.Force(KernelInfo(Signal(unix.SIGTRAP))) // not TRAP_BRKPT: Linux on x86 says SI_KERNEL
 	case vectorUD:

@@ -98,8 +98,9 @@ const (
 
 	ILLIllOpn = 2
 
-	TrapBrkpt = 1
-	TrapTrace = 2
+	TrapBrkpt  = 1
+	TrapTrace  = 2
+	TrapHWBkpt = 4
 
 	CLDExited    = 1
 	CLDKilled    = 2

@@ -229,6 +229,9 @@ func (t *Thread) recalc() {
 
 // ignores reports whether the process drops sig when it comes to t. Precondition: mu is held.
 func (p *Process) ignores(t *Thread, sig Signal) bool {
+	if t.trace.Load() != nil {
+		return false // the tracer wants to see it
+	}
 	if (t.mask | t.waitMask).Has(sig) {
 		return false // it may have a handler by the time it is unblocked
 	}
@@ -271,6 +274,12 @@ type notices struct {
 func (p *Process) enqueue(target *Thread, sig Signal, info Siginfo, timer *Timer, n *notices) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.exiting && sig == sigKill && !p.killed {
+		p.killed = true // whoever stops at its end for a tracer goes on
+		for _, t := range p.threads {
+			t.Wake()
+		}
+	}
 	if p.exiting || len(p.threads) == 0 || target != nil && target.exited {
 		return nil
 	}
@@ -337,6 +346,9 @@ func (p *Process) continueOrStop(sig Signal, n *notices) {
 	p.shared.drop(cancelled)
 	for _, t := range p.threads {
 		t.pending.drop(cancelled)
+		if tr := t.trace.Load(); tr != nil && tr.seized && sig == sigCont {
+			t.noticeTracer(tr)
+		}
 	}
 	if sig != sigCont && sig != sigKill || p.stopSig == 0 {
 		return
@@ -364,7 +376,7 @@ func (p *Process) wakeFor(target *Thread, sig Signal) {
 		return
 	}
 	fatal := p.actions.get(sig).Handler == SigDfl && !defaultIgnored.Has(sig) && !stopSignals.Has(sig)
-	if fatal && (sig == sigKill || !coreSignals.Has(sig) && !t.waitMask.Has(sig)) {
+	if fatal && (sig == sigKill || t.trace.Load() == nil && !coreSignals.Has(sig) && !t.waitMask.Has(sig)) {
 		p.beginExitLocked(Killed(sig))
 		return
 	}

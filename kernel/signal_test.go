@@ -329,7 +329,7 @@ func TestFaultsBecomeSignals(t *testing.T) {
 		u.expect("unmapped", got, want{SegvMapErr, 0x123})
 		u.fault(dataBase+0x1008, 7)
 		u.expect("read-only", got, want{SegvAccErr, dataBase + 0x1008})
-		for vector, code := range map[uint64]int32{vectorDE: FPEIntDiv, vectorUD: ILLIllOpn, vectorDB: TrapTrace} {
+		for vector, code := range map[uint64]int32{vectorDE: FPEIntDiv, vectorUD: ILLIllOpn, vectorDB: TrapBrkpt /* INT1: DR6 names no cause */} {
 			u.exception(vector)
 			u.expect("exception", got, want{code, u.t.Ctx.RIP})
 		}

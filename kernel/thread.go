@@ -57,9 +57,16 @@ type Thread struct {
 	startTime      int64                      // Monotonic, in nanoseconds
 	panics         int                        // of the kernel's, while it served this thread
 	stopCounted    bool                       // Proc.stopCount has it; guarded by Proc.mu
+	inCall         bool                       // stopped for the tracer in a system call, which goes on
+	stepping       bool                       // the trap flag is the tracer's
+	resume         Resume                     // how the tracer let it go on
+	watched        uint8                      // who watches its system calls
 	ownsPI         atomic.Bool                // somebody waited for a PI futex that it owned
 	vforkParent    atomic.Pointer[Thread]     // waits until this one calls execve or ends
 	semaphoreUndo  *SemaphoreUndo             // nil: never needed
+
+	trace   atomic.Pointer[tracing] // nil: nobody traces it
+	tracees []*Thread               // guarded by Kernel.tree
 
 	cpu cpuTime
 
@@ -72,15 +79,17 @@ type Thread struct {
 
 // Bits of Thread.work.
 const (
-	workSignal  = 1 << iota // a signal may be deliverable
-	workExit                // the thread has to go
-	workStop                // the process is to stop
-	workRestart             // the system call ended with one of the restart errors
-	workMask                // savedMask has to be restored
-	workRseq                // a restartable sequence may have been interrupted
+	workSignal      = 1 << iota // a signal may be deliverable
+	workExit                    // the thread has to go
+	workStop                    // the process is to stop
+	workRestart                 // the system call ended with one of the restart errors
+	workMask                    // savedMask has to be restored
+	workRseq                    // a restartable sequence may have been interrupted
+	workTrace                   // the tracer wants it to stop
+	workSyscallExit             // the tracer wants to know that the system call is over
 
 	// interrupts are the bits that end a Block.
-	interrupts = workSignal | workExit | workStop
+	interrupts = workSignal | workExit | workStop | workTrace
 )
 
 // States of a thread, as /proc/PID/stat shows them.
@@ -89,6 +98,7 @@ const (
 	stateSleeping
 	stateStopped
 	stateDead
+	stateTraced
 )
 
 // Kernel returns the machine.
@@ -128,8 +138,8 @@ func (t *Thread) SetComm(name string) {
 	t.comm.Store(&name)
 }
 
-// State returns the thread's state as the letter that /proc shows: R, S, T or Z.
-func (t *Thread) State() byte { return "RSTZ"[t.state.Load()] }
+// State returns the thread's state as the letter that /proc shows: R, S, T, Z or t.
+func (t *Thread) State() byte { return "RSTZt"[t.state.Load()] }
 
 // StartTime returns when the thread started, in nanoseconds of Monotonic.
 func (t *Thread) StartTime() int64 { return t.startTime }
@@ -250,6 +260,7 @@ type Process struct {
 	threads   []*Thread // guarded by mu: those that have not exited, the leader first while it lives
 	shared    sigQueue  // guarded by mu: pending signals of the process
 	exiting   bool      // guarded by mu: the whole process is going
+	killed    bool      // guarded by mu: by SIGKILL, so that not even a tracer stops it
 	status    ExitStatus
 	stopSig   Signal    // guarded by mu: the signal that stopped the process; 0: not stopped
 	stopCount int       // guarded by mu: threads that have to stop yet
@@ -259,6 +270,7 @@ type Process struct {
 
 	leader     *Thread
 	parent     *Process   // guarded by Kernel.tree
+	maker      *Thread    // guarded by Kernel.tree: of parent, the one that made the process; nil: unknown
 	kids       []*Process // guarded by Kernel.tree
 	group      *ProcessGroup
 	zombie     bool   // guarded by Kernel.tree

@@ -31,7 +31,7 @@ func (p *Process) HasEnded() (zombie, gone bool) {
 // waitContinued is the status of a child that continued.
 const waitContinued ExitStatus = 0xffff
 
-// WaitChild waits for a child to change its state: ECHILD if there is none to wait for, ERESTARTSYS.
+// WaitChild waits for a child or a tracee to change its state: ECHILD if there is none to wait for, ERESTARTSYS.
 func (t *Thread) WaitChild(w WaitFor) (Waited, error) {
 	p := t.Proc
 	t.PrepareBlock()
@@ -39,7 +39,7 @@ func (t *Thread) WaitChild(w WaitFor) (Waited, error) {
 	p.ChildEvents.EventRegister(&t.entry)
 	defer p.ChildEvents.EventUnregister(&t.entry)
 	for {
-		got, any := p.takeChild(w)
+		got, any := t.takeChange(w)
 		switch {
 		case got.PID != 0:
 			return got, nil
@@ -49,7 +49,7 @@ func (t *Thread) WaitChild(w WaitFor) (Waited, error) {
 			return Waited{}, nil
 		}
 		if err := t.Block(Never); err != nil {
-			if got, _ := p.takeChild(w); got.PID != 0 {
+			if got, _ := t.takeChange(w); got.PID != 0 {
 				return got, nil
 			}
 			return Waited{}, err
@@ -57,21 +57,43 @@ func (t *Thread) WaitChild(w WaitFor) (Waited, error) {
 	}
 }
 
-// takeChild takes the first change that w asks for; any says whether there is a child to wait for.
-func (p *Process) takeChild(w WaitFor) (got Waited, any bool) {
-	k := p.k
-	k.tree.Lock()
-	defer k.tree.Unlock()
+// takeChange takes the first change that w asks for; any says whether there is somebody to wait for.
+func (t *Thread) takeChange(w WaitFor) (got Waited, any bool) {
+	t.k.tree.Lock()
+	got, any = t.takeChild(w)
+	tell := func() {}
+	if got.PID == 0 {
+		var traced bool
+		if got, traced, tell = t.takeTracee(w); traced {
+			any = true
+		}
+	}
+	t.k.tree.Unlock()
+	if got.PID != 0 && tell != nil {
+		tell()
+	}
+	return got, any
+}
+
+// takeChild takes the first change of a child. Precondition: tree is held.
+func (t *Thread) takeChild(w WaitFor) (got Waited, any bool) {
+	p, k := t.Proc, t.k
 	for _, c := range p.kids {
 		if w.PID != 0 && c.PID != w.PID || w.Group != 0 && c.group.id != w.Group {
 			continue
 		}
-		if isClone := c.exitSignal != sigChld; w.Options&unix.WALL == 0 && isClone != (w.Options&unix.WCLONE != 0) {
+		tr := c.leader.trace.Load()
+		traced := tr != nil && tr.tracer.Proc == p // its stops are its tracer's to take
+		if isClone := c.exitSignal != sigChld; !traced && w.Options&unix.WALL == 0 && isClone != (w.Options&unix.WCLONE != 0) {
+			continue
+		}
+		if w.Options&unix.WNOTHREAD != 0 && c.maker != nil && c.maker != t && c.maker.State() != 'Z' {
 			continue
 		}
 		any = true
 		keep := w.Options&unix.WNOWAIT != 0
 		switch {
+		case c.held():
 		case c.zombie && w.Options&unix.WEXITED != 0:
 			got = c.waited(c.status)
 			got.Code, _ = c.status.child()
@@ -84,7 +106,7 @@ func (p *Process) takeChild(w WaitFor) (got Waited, any bool) {
 			}
 			return got, true
 		case c.zombie:
-		case c.waitStop != 0 && w.Options&unix.WSTOPPED != 0:
+		case c.waitStop != 0 && !traced && w.Options&unix.WSTOPPED != 0:
 			got = c.waited(c.waitStop)
 			got.Code = CLDStopped
 			if !keep {

@@ -131,6 +131,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			CodeStart: image.CodeStart, CodeEnd: image.CodeEnd, DataStart: image.DataStart, DataEnd: image.DataEnd,
 			StackStart: image.StackStart,
 		}
+		oldTID := t.TID
 		if err = t.Exec(space, creds, filename[strings.LastIndexByte(filename, '/')+1:], e); err == nil {
 			t.SetPersonality(t.Personality() &^ perReadImpliesExec)
 			// Processes share an Executable across fork: the file is held until the last is gone.
@@ -140,6 +141,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			}
 			t.Local = nil
 			t.Ctx.RIP, t.Ctx.RSP = image.Entry, image.StackPointer
+			t.TraceExec(oldTID)
 			return nil
 		}
 		if image.Opened {
@@ -155,7 +157,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 // and set-group-ID bits, or nil.
 func privileges(t *kernel.Thread, d *vfs.Description) (setuid, setgid *uint32) {
 	var a vfs.Attr
-	if t.NoNewPrivs() || d.Path().Mount.NoSUID() || d.Stat(&a) != nil {
+	if t.NoNewPrivs() || t.TracedWithoutPrivilege() || d.Path().Mount.NoSUID() || d.Stat(&a) != nil {
 		return nil, nil
 	}
 	if a.Mode&unix.S_ISUID != 0 {

@@ -239,7 +239,9 @@ func sysWaitid(t *kernel.Thread, a *args) (uint64, error) {
 // waitedStatus is si_status: the exit code, or the signal.
 func waitedStatus(w kernel.Waited) uint32 {
 	switch w.Code {
-	case kernel.CLDExited, kernel.CLDStopped, kernel.CLDTrapped:
+	case kernel.CLDTrapped:
+		return uint32(w.Status) >> 8 // with the event
+	case kernel.CLDExited, kernel.CLDStopped:
 		return uint32(w.Status) >> 8 & 0xff
 	case kernel.CLDContinued:
 		return uint32(unix.SIGCONT)

@@ -91,6 +91,9 @@ type Context struct {
 
 	// Answers are results that the system call entry may return by itself: see AnswerAtEntry.
 	Answers [8]uint64
+
+	debug       *DebugRegs // nil: no debugger has set any
+	debugStatus uint64     // DR6 at the last EventException by #DB
 }
 
 // Offsets in the legacy region of an XSAVE image, in bytes (Intel SDM vol. 1, 13.4.1, 13.4.2).
@@ -133,6 +136,7 @@ func (c *Context) Clone() *Context {
 	d.extended = newImage()
 	copy(d.image(), c.image())
 	d.iret = 1
+	d.debug = nil // a debugger's breakpoints are for the thread that it set them in
 	return &d
 }
 

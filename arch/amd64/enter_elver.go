@@ -32,8 +32,8 @@ func (c *Context) Enter(root uint64) Event {
 		c.own()
 	}
 	event := Event(enter(c, root))
-	if event == EventInterrupt {
-		metal.Note(c.Vector)
+	if event >= EventException {
+		c.note(event)
 	}
 	return event
 }
@@ -48,7 +48,22 @@ func (c *Context) EnterProfiled(root uint64) Event {
 	return event
 }
 
-const vectorGP = 13
+// note keeps what has to be taken from the CPU before another thread gets it.
+//
+//go:nosplit
+func (c *Context) note(event Event) {
+	if event == EventInterrupt {
+		metal.Note(c.Vector)
+	} else if c.Vector == vectorDB {
+		c.debugStatus = readDR6()
+		writeDR6(0) // the CPU only ever sets bits
+	}
+}
+
+const (
+	vectorDB = 1
+	vectorGP = 13
+)
 
 // sanitise makes what the program chose for IRETQ harmless: CS, SS and RFLAGS come from signal
 // frames. It reports false if RIP is not canonical, which IRETQ would only find out in ring 0.
@@ -71,12 +86,34 @@ func (c *Context) own() {
 		owner.save()
 	}
 	owner = c
+	if c.debug != nil || debugging {
+		c.ownDebug()
+	}
 	*(*uint32)(unsafe.Add(unsafe.Pointer(c.extended), offsetMXCSR)) = initialMXCSR
 	if features != 0 && fsgsbase {
 		loadState(c, features)
 		return
 	}
 	c.ownSlowly()
+}
+
+// debugging says that the CPU holds breakpoints of a thread.
+var debugging bool
+
+// ownDebug gives the CPU's debug registers to c. A breakpoint that a copy of the kernel's into the program's
+// memory meets is no event: the trap entry lets it pass.
+//
+//go:nosplit
+func (c *Context) ownDebug() {
+	writeDR7(0)
+	debugging = false
+	if d := c.debug; d != nil {
+		writeDR(d.Addr[0], d.Addr[1], d.Addr[2], d.Addr[3])
+		if v := d.hardware(); v != 0 {
+			writeDR7(v)
+			debugging = true
+		}
+	}
 }
 
 // ownSlowly is own on a CPU without XSAVE or FSGSBASE.
@@ -173,6 +210,13 @@ func fxrstor(area *byte)
 func readFSBase() uint64
 func writeFSBase(base uint64)
 
+func readDR6() uint64
+func writeDR6(v uint64)
+func writeDR7(v uint64)
+
+// writeDR sets the addresses of the four breakpoints.
+func writeDR(a0, a1, a2, a3 uint64)
+
 // entryPoints returns the addresses of the system call entries, of 64-bit and of compatibility
 // mode, and of the trap entry.
 func entryPoints() (syscall, syscall32, trap uintptr)
@@ -181,10 +225,31 @@ func entryPoints() (syscall, syscall32, trap uintptr)
 // straight from the entry: for calls that only tell what the kernel knows beforehand. With i
 // negative the call goes to the kernel again.
 func AnswerAtEntry(nr, i int) {
-	at := (*[512]uint8)(unsafe.Add(metal.CPU(), 64))
-	if i < 0 {
-		at[nr] = 0
-		return
+	v := uint8(0)
+	if i >= 0 {
+		v = uint8(unsafe.Offsetof(Context{}.Answers)/8) + uint8(i)
 	}
-	at[nr] = uint8(unsafe.Offsetof(Context{}.Answers)/8) + uint8(i)
+	answered[nr] = v
+	if !answersSuspended {
+		answersOfCPU()[nr] = v
+	}
+}
+
+// answered is what AnswerAtEntry asked for.
+var (
+	answered         [512]uint8
+	answersSuspended bool
+)
+
+func answersOfCPU() *[512]uint8 { return (*[512]uint8)(unsafe.Add(metal.CPU(), 64)) }
+
+// SuspendAnswers makes every system call go to the kernel, until it is called with false: somebody watches
+// a thread's.
+func SuspendAnswers(on bool) {
+	answersSuspended = on
+	if on {
+		clear(answersOfCPU()[:])
+	} else {
+		*answersOfCPU() = answered
+	}
 }

@@ -275,3 +275,33 @@ TEXT ·writeFSBase(SB),NOSPLIT,$0-8
 	MOVQ	base+0(FP), AX
 	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xd0	// WRFSBASE AX
 	RET
+
+// func readDR6() uint64
+TEXT ·readDR6(SB),NOSPLIT,$0-8
+	MOVQ	DR6, AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// func writeDR6(v uint64)
+TEXT ·writeDR6(SB),NOSPLIT,$0-8
+	MOVQ	v+0(FP), AX
+	MOVQ	AX, DR6
+	RET
+
+// func writeDR7(v uint64)
+TEXT ·writeDR7(SB),NOSPLIT,$0-8
+	MOVQ	v+0(FP), AX
+	MOVQ	AX, DR7
+	RET
+
+// func writeDR(a0, a1, a2, a3 uint64)
+TEXT ·writeDR(SB),NOSPLIT,$0-32
+	MOVQ	a0+0(FP), AX
+	MOVQ	AX, DR0
+	MOVQ	a1+8(FP), AX
+	BYTE	$0x0f; BYTE $0x23; BYTE $0xc8	// MOVQ AX, DR1
+	MOVQ	a2+16(FP), AX
+	BYTE	$0x0f; BYTE $0x23; BYTE $0xd0	// MOVQ AX, DR2
+	MOVQ	a3+24(FP), AX
+	BYTE	$0x0f; BYTE $0x23; BYTE $0xd8	// MOVQ AX, DR3
+	RET

@@ -52,6 +52,7 @@ const (
 	metalSlotNMI
 	metalSlotDouble
 	metalSlotCheck
+	metalSlotDebug // IST 6
 	metalSlotFailure
 )
 
@@ -73,8 +74,8 @@ func metalInitCPU() {
 	metalSetWord(gdt, metalUserCS/8, 0x00affb000000ffff)
 	metalSetWord(gdt, metalTSS/8, 0x0000890000000067|(tss&0xffffff)<<16|(tss>>24&0xff)<<56)
 	metalSetWord(gdt, metalTSS/8+1, tss>>32)
-	// RSP0 at 4, IST1 to IST5 at 36 (Intel SDM vol. 3, 8.7).
-	for i := uintptr(1); i <= 5; i++ {
+	// RSP0 at 4, IST1 to IST6 at 36 (Intel SDM vol. 3, 8.7).
+	for i := uintptr(1); i <= metalSlotDebug; i++ {
 		top := metalMapStack(metalSlotEntry+i, 16<<10)
 		*(*uintptr)(unsafe.Pointer(tss + 28 + 8*i)) = top
 		if i == 1 {
@@ -88,6 +89,8 @@ func metalInitCPU() {
 	for v := uintptr(0); v < 256; v++ {
 		ist := uintptr(metalSlotFault)
 		switch {
+		case v == 1: // after MOV SS one comes at the first instruction of another exception's entry
+			ist = metalSlotDebug
 		case v == 2:
 			ist = metalSlotNMI
 		case v == 8:
