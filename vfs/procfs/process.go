@@ -104,6 +104,7 @@ func init() {
 		{"limits", false, content(limits)},
 		{"loginuid", false, setting("4294967295")},
 		{"maps", false, content(maps)},
+		{"mem", false, mem},
 		{"mountinfo", false, content(mountInfo)},
 		{"mountstats", true, content(mountStats)},
 		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
@@ -181,6 +182,8 @@ func own(i vfs.Inode, creds *kernel.Credentials) {
 	case *link:
 		n.BaseInode.SetAttr(nil, set)
 	case *magic:
+		n.BaseInode.SetAttr(nil, set)
+	case *memFile:
 		n.BaseInode.SetAttr(nil, set)
 	}
 }
@@ -641,14 +644,14 @@ func statm(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 func status(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	var b strings.Builder
 	u, creds := usage(p), t.Creds()
-	states := map[byte]string{'R': "running", 'S': "sleeping", 'T': "stopped", 'Z': "zombie"}
+	states := map[byte]string{'R': "running", 'S': "sleeping", 'T': "stopped", 'Z': "zombie", 't': "tracing stop"}
 	umask, fdSize := uint32(0), 0
 	if files := filesOf(p); files != nil {
 		umask = files.CurrentUmask()
 		fdSize = max(64, 1<<bits.Len(uint(files.Table().Used())))
 	}
-	fmt.Fprintf(&b, "Name:\t%s\nUmask:\t%04o\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
-		t.Comm(), umask, t.State(), states[t.State()], p.PID, t.TID, p.ParentPID())
+	fmt.Fprintf(&b, "Name:\t%s\nUmask:\t%04o\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n",
+		t.Comm(), umask, t.State(), states[t.State()], p.PID, t.TID, p.ParentPID(), t.Tracer())
 	fmt.Fprintf(&b, "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t", creds.RUID, creds.EUID, creds.SUID, creds.FSUID,
 		creds.RGID, creds.EGID, creds.SGID, creds.FSGID, fdSize)
 	for _, g := range creds.Groups {
