@@ -116,7 +116,7 @@ func (t *Thread) exit() {
 	if tracing {
 		t.dropTracees()
 	}
-	t.watch(t.watched, false)
+	t.observe(t.observers, false)
 	if last {
 		p.end()
 	}

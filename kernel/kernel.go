@@ -102,7 +102,7 @@ type Kernel struct {
 	futexes  futexTable
 	counters counters
 	uts      uts
-	watching atomic.Int64 // threads whose system calls somebody watches
+	observed atomic.Int64 // threads whose system calls somebody watches
 	started  int64        // Monotonic at New, in nanoseconds
 }
 

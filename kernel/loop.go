@@ -78,15 +78,15 @@ func (t *Thread) serve() (gone bool) {
 func (t *Thread) measuredSyscall() {
 	t.cpu.samples = sampleEvery - 1
 	weight := sampleEvery
-	if t.watched != 0 {
+	if t.observers != 0 {
 		t.cpu.samples, weight = 0, 1
 	}
 	t.k.counters.syscalls.Add(int64(weight))
 	before := t.cpu.ticks()
-	if t.watched == 0 {
+	if t.observers == 0 {
 		t.k.config.Syscall(t)
 	} else {
-		t.watchedSyscall()
+		t.observedSyscall()
 	}
 	if after := t.cpu.ticks(); after > before {
 		t.cpu.system.Add((after - before) * uint64(weight))

@@ -317,7 +317,7 @@ func (t *Thread) tellTracer(tracer *Thread, info Siginfo) {
 // follow makes t go on as its tracer said.
 func (t *Thread) follow(resume Resume) {
 	t.resume = resume
-	t.watch(watchTrace, resume != 0)
+	t.observe(observerTracer, resume != 0)
 	if resume&ResumeStep != 0 && t.Ctx.RFLAGS&amd64.FlagTrap == 0 {
 		t.Ctx.ReturnByIRET()
 		t.Ctx.RFLAGS |= amd64.FlagTrap
@@ -457,36 +457,36 @@ func (t *Thread) noticeTracer(tr *tracing) {
 
 // System calls.
 
-// Bits of Thread.watched.
-const watchTrace = 1
+// Bits of Thread.observers.
+const observerTracer = 1
 
-// watch has t's system calls go through watchedSyscall, or not any more. The thread itself calls it.
-func (t *Thread) watch(bit uint8, on bool) {
-	old := t.watched
-	if t.watched &^= bit; on {
-		t.watched |= bit
+// observe has t's system calls go through observedSyscall, or not any more. The thread itself calls it.
+func (t *Thread) observe(bit uint8, on bool) {
+	old := t.observers
+	if t.observers &^= bit; on {
+		t.observers |= bit
 	}
 	switch k := t.k; {
-	case old == 0 && t.watched != 0:
+	case old == 0 && t.observers != 0:
 		k.counters.syscalls.Add(-int64(t.cpu.samples)) // that were counted beforehand
 		t.cpu.samples = 0                              // the very next call is measured, and watched
-		if k.watching.Add(1) == 1 {
+		if k.observed.Add(1) == 1 {
 			amd64.SuspendAnswers(true)
 		}
-	case old != 0 && t.watched == 0:
-		if k.watching.Add(-1) == 0 {
+	case old != 0 && t.observers == 0:
+		if k.observed.Add(-1) == 0 {
 			amd64.SuspendAnswers(false)
 		}
 	}
 }
 
-// watchedSyscall serves a system call of a thread whose calls somebody watches.
-func (t *Thread) watchedSyscall() {
+// observedSyscall serves a system call of a thread whose calls somebody watches.
+func (t *Thread) observedSyscall() {
 	c := t.Ctx
 	c.RAX = errnoResult(unix.ENOSYS)
 	if t.trace.Load() == nil {
 		t.resume = 0
-		t.watch(watchTrace, false)
+		t.observe(observerTracer, false)
 	}
 	if t.resume&ResumeStep != 0 {
 		t.setWork(workSyscallExit)

@@ -60,7 +60,7 @@ type Thread struct {
 	inCall         bool                       // stopped for the tracer in a system call, which goes on
 	stepping       bool                       // the trap flag is the tracer's
 	resume         Resume                     // how the tracer let it go on
-	watched        uint8                      // who watches its system calls
+	observers      uint8                      // who watches its system calls
 	ownsPI         atomic.Bool                // somebody waited for a PI futex that it owned
 	vforkParent    atomic.Pointer[Thread]     // waits until this one calls execve or ends
 	semaphoreUndo  *SemaphoreUndo             // nil: never needed

@@ -30,7 +30,7 @@ const (
 	ntPRFPReg               = 2
 	ntX86XState             = 0x202
 	sizeUserRegs            = 27 * 8
-	sizeUser                = 912 // struct user of <sys/user.h>
+	sizeUser                = 928 // struct user as the kernel has it
 	offsetDebugRegs         = 848 // … u_debugreg
 	debugStatus             = 6
 	debugControl            = 7
