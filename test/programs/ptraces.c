@@ -524,7 +524,7 @@ static void test_kill(void) {
 // Attaching.
 
 static void sleeps(void) {
-	struct timespec d = {0, 300000000};
+	struct timespec d = {3, 0};
 	_exit(nanosleep(&d, 0) == 0 ? 3 : 4);
 }
 
