@@ -40,6 +40,14 @@ func sysIoctl(t *kernel.Thread, a *args) (uint64, error) {
 				}
 				return 0, t.MM().WriteUint32(arg, uint32(attr.Size-d.Offset()))
 			}
+		case unix.FICLONE:
+			return 0, shareExtents(c, d, int32(arg))
+		case unix.FICLONERANGE:
+			from, err := t.MM().ReadUint64(arg)
+			if err != nil {
+				return 0, err
+			}
+			return 0, shareExtents(c, d, int32(from))
 		}
 		if f, ok := d.File().(vfs.Ioctler); ok {
 			return f.Ioctl(c, request, arg)
@@ -67,6 +75,34 @@ func socketOwner(t *kernel.Thread, d *vfs.Description, request uint32, arg uint6
 	}
 	d.SetOwner(kind, id, t.Creds())
 	return 0, nil
+}
+
+// shareExtents refuses to share the extents of the file from with to, which no file system here does: ioctl_ficlone(2).
+func shareExtents(c *vfs.Context, to *vfs.Description, from int32) error {
+	d, err := c.Get(from)
+	if err != nil {
+		return err
+	}
+	defer d.Decref()
+	if d.PathOnly() {
+		return unix.EBADF
+	}
+	if d.Inode().FS() != to.Inode().FS() {
+		return unix.EXDEV
+	}
+	for _, f := range []*vfs.Description{d, to} {
+		switch mode, _, _ := f.Inode().Perm(); mode & unix.S_IFMT {
+		case unix.S_IFREG:
+		case unix.S_IFDIR:
+			return unix.EISDIR
+		default:
+			return unix.EINVAL
+		}
+	}
+	if !d.Readable() || !to.Writable() || to.Flags()&unix.O_APPEND != 0 {
+		return unix.EBADF
+	}
+	return unix.EOPNOTSUPP
 }
 
 // setStatus sets or clears a status flag, as the int at addr says.

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,49 +17,95 @@ const debianPackages = "bash dash ncurses-base coreutils grep sed mawk findutils
 
 // fetchDebian makes a directory of unmodified packages, fetched and unpacked without installing them.
 const fetchDebian = `set -e
-rm -rf debian debian.part
-mkdir -p debian.part/archives/partial debian.part/root
-: >debian.part/status
+rm -rf $2 $2.part
+mkdir -p $2.part/archives/partial $2.part/root
+: >$2.part/status
 apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User= \
-	-o Dir::State::status="$PWD/debian.part/status" -o Dir::Cache="$PWD/debian.part" -o Dir::Cache::archives=archives \
+	-o Dir::State::status="$PWD/$2.part/status" -o Dir::Cache="$PWD/$2.part" -o Dir::Cache::archives=archives \
 	install $1
-for p in debian.part/archives/*.deb; do dpkg -x "$p" debian.part/root; done
-rm -rf debian.part/archives debian.part/*.bin
-mkdir -p debian.part/root/tmp
-chmod 755 debian.part/root
-ln -sf mawk debian.part/root/usr/bin/awk
-mv debian.part debian
+for p in $2.part/archives/*.deb; do dpkg -x "$p" $2.part/root; done
+rm -rf $2.part/archives $2.part/*.bin
+mkdir -p $2.part/root/tmp
+chmod 755 $2.part/root
+ln -sf mawk $2.part/root/usr/bin/awk
+mkdir -p $2.part/root/root $2.part/root/var/tmp
+chmod 1777 $2.part/root/tmp $2.part/root/var/tmp
+printf 'root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n' >$2.part/root/etc/passwd
+printf 'root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n' >$2.part/root/etc/group
+printf '127.0.0.1 localhost\n::1 localhost\n' >$2.part/root/etc/hosts
+printf 'passwd: files\ngroup: files\nhosts: files dns\n' >$2.part/root/etc/nsswitch.conf
+mv $2.part $2
 `
 
-var makeDebian = sync.OnceValues(func() (string, string) {
-	dir := filepath.Join(cache, "debian/root")
+// soakPackages are some 440 MB of further programs, for the scripts of the soak test.
+const soakPackages = debianPackages + " perl lua5.4 ruby nodejs openjdk-17-jdk-headless xz-utils zstd bzip2 lz4 zip unzip cpio" +
+	" openssl ca-certificates curl vim-tiny nano less expect tcl jq rsync openssh-client gnupg imagemagick php-cli php-sqlite3" +
+	" guile-3.0 erlang-base ocaml-nox busybox-static file bc dc gawk m4 ed ripgrep redis-server netcat-openbsd socat" +
+	" netbase tmux libpython3.11-testsuite"
+
+// soakNames are the names under which their installation would have made them known.
+var soakNames = map[string]string{
+	"php": "php8.2", "guile": "guile-3.0", "vim": "vim.tiny", "nc": "nc.openbsd", "convert": "convert-im6.q16", "identify": "identify-im6.q16",
+	"java": "../lib/jvm/java-17-openjdk-amd64/bin/java", "javac": "../lib/jvm/java-17-openjdk-amd64/bin/javac",
+}
+
+// debianRoot is a directory with packages, made when it is first asked for.
+type debianRoot struct {
+	name, packages string
+	names          map[string]string // symbolic links in /usr/bin
+	once           sync.Once
+	problem        string
+}
+
+var (
+	quickRoot = &debianRoot{name: "debian-quick", packages: debianPackages}
+	soakRoot  = &debianRoot{name: "debian-soak", packages: soakPackages, names: soakNames}
+)
+
+func (r *debianRoot) make(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
-		return dir, ""
+		return nil
 	}
 	if err := os.MkdirAll(cache, 0o777); err != nil {
-		return "", err.Error()
+		return err
 	}
-	cmd := exec.Command("sh", "-c", fetchDebian, "sh", debianPackages)
+	cmd := exec.Command("sh", "-c", fetchDebian, "sh", r.packages, r.name)
 	cmd.Dir = cache
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", "cannot make a root of Debian's packages: " + err.Error() + "\n" + string(out)
+		return fmt.Errorf("cannot make a root of Debian's packages: %w\n%s", err, out)
 	}
-	return dir, ""
-})
+	for name, target := range r.names {
+		if err := os.Symlink(target, filepath.Join(dir, "usr/bin", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// debian returns the directory of a root with Debian's programs.
-func debian(t testing.TB) string {
+// dir returns the root's directory.
+func (r *debianRoot) dir(t testing.TB) string {
 	t.Helper()
 	for _, tool := range []string{"apt-get", "dpkg"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip("there is no " + tool + " here to fetch Debian's programs with")
 		}
 	}
-	dir, problem := makeDebian()
-	if problem != "" {
-		t.Fatal(problem)
+	dir := filepath.Join(cache, r.name, "root")
+	r.once.Do(func() {
+		if err := r.make(dir); err != nil {
+			r.problem = err.Error()
+		}
+	})
+	if r.problem != "" {
+		t.Fatal(r.problem)
 	}
 	return dir
+}
+
+// debian returns the directory of a root with Debian's programs.
+func debian(t testing.TB) string {
+	t.Helper()
+	return quickRoot.dir(t)
 }
 
 // TestDebian runs unmodified, dynamically linked programs of Debian on a 9p root. What the scripts print
@@ -147,7 +194,7 @@ my %h = map { $_ => 1 } 1 .. 1000; print scalar(keys %h), "\n"; system("exit 5;"
 		{"tools", "bash", `
 			ps -o pid=,comm= | sed 's/^ *//' | head -1; top -b -n1 | grep -c Tasks; free | awk 'NR==1 {print $1, $2, $3}'; uptime | grep -c 'load average'
 			df --output=fstype /; findmnt -no FSTYPE /proc; id; nproc; cat /proc/$$/comm; taskset -p $$ | sed 's/.*: //'; flock lock echo locked`,
-			"1 bash\n1\ntotal used free\n1\nType\n9p\nproc\nuid=0 gid=0 groups=0\n1\nbash\n1\nlocked\n", nil},
+			"1 bash\n1\ntotal used free\n1\nType\n9p\nproc\nuid=0(root) gid=0(root) groups=0(root)\n1\nbash\n1\nlocked\n", nil},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
