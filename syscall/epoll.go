@@ -5,6 +5,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel"
+	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/event"
 )
@@ -131,23 +132,44 @@ func epollWait(t *kernel.Thread, a *args, deadline kernel.Deadline) (uint64, err
 	}
 }
 
-// epollRoom is where epoll_wait gathers events: as many as one call returns at most, whatever room the
-// program has.
+// epollPiece is how many events epoll_wait takes and writes at a time.
+const epollPiece = 64
+
+// epollRoom is where epoll_wait gathers a piece of the events.
 type epollRoom struct {
-	events [64]event.Event
-	bytes  [64 * sizeofEpollEvent]byte
+	round  event.Round
+	events [epollPiece]event.Event
+	bytes  [epollPiece * sizeofEpollEvent]byte
 }
 
-// collect writes what is ready to the program, and returns how many events that were.
+// collect writes what is ready to the program, and returns how many events that were. A fault
+// loses the edge-triggered events of the piece that it happens in.
 func (l *local) collect(t *kernel.Thread, e *event.Epoll, addr uint64, room int) (uint64, error) {
 	if l.epoll == nil {
 		l.epoll = new(epollRoom)
 	}
-	n := e.Collect(l.epoll.events[:min(room, len(l.epoll.events))])
-	out := encoder{l.epoll.bytes[:0]}
-	for _, v := range l.epoll.events[:n] {
-		out.u32(v.Events)
-		out.u64(v.Data)
+	r := l.epoll
+	r.round = event.Round{}
+	done := 0
+	for {
+		piece := r.events[:min(room-done, epollPiece)]
+		n := e.Collect(piece, &r.round)
+		out := encoder{r.bytes[:0]}
+		for _, v := range piece[:n] {
+			out.u32(v.Events)
+			out.u64(v.Data)
+		}
+		err := copyOut(t, addr+uint64(done)*sizeofEpollEvent, out.b)
+		if err == nil {
+			done += n
+		}
+		if err != nil || n < len(piece) || done == room {
+			e.Finish(&r.round)
+			if done > 0 {
+				return uint64(done), nil
+			}
+			return 0, err
+		}
+		metal.CondResched()
 	}
-	return uint64(n), copyOut(t, addr, out.b)
 }

@@ -106,6 +106,10 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 		}
 		n, err := p.Resize(c, int(uint32(arg)))
 		return uint64(n), err
+	case unix.F_NOTIFY:
+		if arg&^unix.DN_MULTISHOT == 0 {
+			return 0, nil // an end to watching, which nobody does
+		}
 	}
 	return 0, unix.EINVAL
 }

@@ -287,6 +287,8 @@ func TestDescriptors(t *testing.T) {
 	p.want(unix.EFAULT, unix.SYS_IOCTL, 7, unix.FICLONERANGE, badAddress)
 	p.want(unix.EISDIR, unix.SYS_IOCTL, 7, unix.FICLONE, uint64(p.call(unix.SYS_OPEN, p.text("/"), unix.O_RDONLY, 0)))
 	p.want(unix.EINVAL, unix.SYS_FCNTL, fd, 999)
+	p.want(0, unix.SYS_FCNTL, fd, unix.F_NOTIFY, unix.DN_MULTISHOT)
+	p.want(unix.EINVAL, unix.SYS_FCNTL, fd, unix.F_NOTIFY, unix.DN_MULTISHOT|unix.DN_CREATE)
 	p.want(0, unix.SYS_CLOSE_RANGE, 3, ^uint64(0), 0)
 	p.want(unix.EBADF, unix.SYS_DUP, 20)
 	p.want(unix.EINVAL, unix.SYS_CLOSE_RANGE, 4, 3, 0)

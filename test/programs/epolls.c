@@ -168,6 +168,40 @@ static void test_no_lost_wakeups(void)
 	close(ep), close(wake_fd);
 }
 
+// One call returns all that fits, each file once, however many they are.
+static void test_many(void)
+{
+	enum { N = 300 };
+	int ep = epoll_create1(0), fds[N], seen[N + 10] = {0};
+	struct epoll_event e[2 * N];
+
+	for (int i = 0; i < N; i++) {
+		fds[i] = eventfd(1, EFD_NONBLOCK);
+		struct epoll_event add = {.events = EPOLLIN, .data.u32 = i};
+		CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &add), 0);
+	}
+	for (int round = 0; round < 2; round++) {
+		CHECK_EQ(epoll_wait(ep, e, 2 * N, 0), N);
+		CHECK_EQ(epoll_wait(ep, e, N, 0), N);
+		for (int i = 0; i < N; i++)
+			seen[e[i].data.u32]++;
+		CHECK_EQ(epoll_wait(ep, e, 100, 0), 100);
+	}
+	for (int i = 0; i < N; i++)
+		CHECK_EQ(seen[i], 2);
+	// What comes before a bad address is delivered; the rest stays.
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK_EQ(munmap(page + 4096, 4096), 0);
+	int n = epoll_wait(ep, (void *)(page + 4096 - 200 * sizeof e[0]), N, 0);
+	CHECK(n > 0 && n <= 200);
+	CHECK_ERR(epoll_wait(ep, (void *)(page + 4096), N, 0), EFAULT);
+	CHECK_EQ(epoll_wait(ep, e, 2 * N, 0), N);
+	for (int i = 0; i < N; i++)
+		close(fds[i]);
+	CHECK_EQ(epoll_wait(ep, e, 2 * N, 0), 0);
+	close(ep);
+}
+
 TESTS({"bad-arguments", test_bad_arguments}, {"level-and-edge", test_level_and_edge},
       {"oneshot-and-modify", test_oneshot_and_modify}, {"nested", test_nested},
-      {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"no-lost-wakeups", test_no_lost_wakeups})
+      {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"many", test_many}, {"no-lost-wakeups", test_no_lost_wakeups})

@@ -24,11 +24,6 @@ type Event struct {
 	Data   uint64
 }
 
-type itemKey struct {
-	file *vfs.Description
-	fd   int32
-}
-
 // Epoll is the file of epoll_create(2).
 //
 // What happens to a file puts its item into the ready list, under readyMu and nothing else; Collect
@@ -38,7 +33,7 @@ type Epoll struct {
 	queue waitq.Queue
 
 	mu      sync.Mutex
-	items   map[itemKey]*item
+	items   map[*vfs.Description]*item // the first of each file's
 	parents map[*Epoll]int // guarded by nesting: epolls that this one is in
 
 	readyMu     sync.Mutex
@@ -48,12 +43,15 @@ type Epoll struct {
 // item is a file in an epoll.
 type item struct {
 	epoll *Epoll
-	key   itemKey
+	file  *vfs.Description
+	fd    int32
+	twin  *item // the same file under another descriptor; guarded by Epoll.mu
 	entry waiter.Entry
 	mask  waiter.EventMask // guarded by Epoll.mu; 0 after an EPOLLONESHOT event
 	flags uint32           // EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE; guarded by Epoll.mu
 	data  uint64           // guarded by Epoll.mu
-	again *item            // in Collect
+	round *Round           // that has reported it and will list it again; guarded by Epoll.mu
+	again *item            // the next of that round
 
 	// guarded by Epoll.readyMu
 	listed     bool
@@ -72,7 +70,7 @@ func NewEpoll(flags uint32) (*vfs.Description, error) {
 	if flags&^unix.EPOLL_CLOEXEC != 0 {
 		return nil, unix.EINVAL
 	}
-	return vfs.NewAnonymous(&Epoll{items: make(map[itemKey]*item)}, "[eventpoll]", unix.O_RDWR), nil
+	return vfs.NewAnonymous(&Epoll{items: make(map[*vfs.Description]*item)}, "[eventpoll]", unix.O_RDWR), nil
 }
 
 // EpollOf returns the epoll that d is: EINVAL if it is none.
@@ -163,15 +161,16 @@ func (e *Epoll) Add(fd int32, d *vfs.Description, events uint32, data uint64) er
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	i := &item{epoll: e, key: itemKey{d, fd}}
-	if e.items[i.key] != nil {
+	if e.find(d, fd) != nil {
 		return unix.EEXIST
 	}
+	i := &item{epoll: e, file: d, fd: fd}
 	i.set(events, data)
 	if err := d.File().EventRegister(&i.entry); err != nil {
 		return err
 	}
-	e.items[i.key] = i
+	i.twin = e.items[d]
+	e.items[d] = i
 	d.AddCloseHook(e)
 	if inner != nil {
 		if inner.parents == nil {
@@ -183,6 +182,15 @@ func (e *Epoll) Add(fd int32, d *vfs.Description, events uint32, data uint64) er
 	return nil
 }
 
+// find returns the item of the file d as descriptor fd. Precondition: mu is held.
+func (e *Epoll) find(d *vfs.Description, fd int32) *item {
+	i := e.items[d]
+	for i != nil && i.fd != fd {
+		i = i.twin
+	}
+	return i
+}
+
 // set notes what is wanted. Precondition: mu is held, the entry isn't registered.
 func (i *item) set(events uint32, data uint64) {
 	i.mask = waiter.EventMask(events&maskBits) | always
@@ -192,7 +200,7 @@ func (i *item) set(events uint32, data uint64) {
 
 // check lists i if its file is ready. Precondition: mu is held.
 func (e *Epoll) check(i *item) {
-	if i.key.file.Readiness(i.mask)&i.mask != 0 && e.list(i) {
+	if i.file.Readiness(i.mask)&i.mask != 0 && e.list(i) {
 		e.queue.Notify(waiter.ReadableEvents)
 	}
 }
@@ -217,8 +225,8 @@ func (e *Epoll) mayHold(inner *Epoll) error {
 		}
 		x.mu.Lock()
 		var inside []*Epoll
-		for key := range x.items {
-			if y, ok := key.file.File().(*Epoll); ok {
+		for file := range x.items {
+			if y, ok := file.File().(*Epoll); ok {
 				inside = append(inside, y)
 			}
 		}
@@ -239,7 +247,7 @@ func (e *Epoll) mayHold(inner *Epoll) error {
 func (e *Epoll) Modify(fd int32, d *vfs.Description, events uint32, data uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	i := e.items[itemKey{d, fd}]
+	i := e.find(d, fd)
 	if i == nil {
 		return unix.ENOENT
 	}
@@ -267,7 +275,7 @@ func (e *Epoll) Delete(fd int32, d *vfs.Description) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	i := e.items[itemKey{d, fd}]
+	i := e.find(d, fd)
 	if i == nil {
 		return unix.ENOENT
 	}
@@ -285,8 +293,17 @@ func (e *Epoll) leave(outer *Epoll) {
 
 // remove takes i out. Precondition: mu is held.
 func (e *Epoll) remove(i *item) {
-	i.key.file.EventUnregister(&i.entry)
-	delete(e.items, i.key)
+	i.file.EventUnregister(&i.entry)
+	if first := e.items[i.file]; first != i {
+		for first.twin != i {
+			first = first.twin
+		}
+		first.twin = i.twin
+	} else if i.twin != nil {
+		e.items[i.file] = i.twin
+	} else {
+		delete(e.items, i.file)
+	}
 	e.readyMu.Lock()
 	i.gone = true
 	e.unlist(i)
@@ -302,29 +319,35 @@ func (e *Epoll) Closed(d *vfs.Description) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for key, i := range e.items {
-		if key.file == d {
-			e.remove(i)
-		}
+	for i := e.items[d]; i != nil; i = e.items[d] {
+		e.remove(i)
 	}
 }
 
-// Collect fills out with what is ready and returns how many; 0: nothing, and the caller may wait for
-// the epoll's own readiness. Its cost goes with what is ready, not with what is in it.
-func (e *Epoll) Collect(out []Event) int {
+// Round is one epoll_wait: what it has reported and what stays ready is listed again at its end, so that
+// it gets each event once, in as many pieces as it likes.
+type Round struct {
+	first, last *item
+	pieces      int
+}
+
+// Collect fills out with what is ready and returns how many; fewer than its length: there is no more, and
+// if there was nothing at all, the caller may wait for the epoll's own readiness. Its cost goes with what
+// is ready, not with what is in it. Finish must follow unless fewer came.
+func (e *Epoll) Collect(out []Event, round *Round) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	round.pieces++
 	n := 0
-	var again, end *item // level-triggered items that stay ready
 	for n < len(out) {
 		i := e.pop()
 		if i == nil {
 			break
 		}
-		if i.again != nil || i == end {
-			continue // reported by this very call, and listed again since
+		if i.round == round {
+			continue // reported by this very round, and listed again since
 		}
-		r := i.key.file.Readiness(i.mask) & i.mask
+		r := i.file.Readiness(i.mask) & i.mask
 		if r == 0 || i.mask == 0 {
 			continue
 		}
@@ -333,21 +356,45 @@ func (e *Epoll) Collect(out []Event) int {
 		switch {
 		case i.flags&unix.EPOLLONESHOT != 0:
 			i.mask = 0
-		case i.flags&(unix.EPOLLET&0xffffffff) == 0:
-			// Back into the list, but not before this loop is over. An event may list it meanwhile.
-			if end == nil {
-				again = i
+		case i.flags&(unix.EPOLLET&0xffffffff) == 0 && i.round == nil:
+			// Back into the list, but not before the round is over. An event may list it meanwhile.
+			i.round = round
+			if round.last == nil {
+				round.first = i
 			} else {
-				end.again = i
+				round.last.again = i
 			}
-			end = i
+			round.last = i
 		}
 	}
-	for i := again; i != nil; {
-		e.list(i)
-		i, i.again = i.again, nil
+	if n < len(out) {
+		e.relist(round)
 	}
 	return n
+}
+
+// Finish ends a round.
+func (e *Epoll) Finish(round *Round) {
+	if round.first == nil {
+		return
+	}
+	e.mu.Lock()
+	e.relist(round)
+	e.mu.Unlock()
+}
+
+// relist puts back what the round took and what stays ready. Precondition: mu is held.
+func (e *Epoll) relist(round *Round) {
+	for i := round.first; i != nil; {
+		e.list(i)
+		next := i.again
+		i.round, i.again = nil, nil
+		i = next
+	}
+	if round.first != nil && round.pieces > 1 {
+		e.queue.Notify(waiter.ReadableEvents) // others may have found nothing between the pieces
+	}
+	round.first, round.last = nil, nil
 }
 
 // EventRegister has w told when something is ready.
@@ -378,7 +425,7 @@ func (e *Epoll) Readiness(mask waiter.EventMask) waiter.EventMask {
 		if i == nil {
 			return 0
 		}
-		if i.mask != 0 && i.key.file.Readiness(i.mask)&i.mask != 0 {
+		if i.mask != 0 && i.file.Readiness(i.mask)&i.mask != 0 {
 			e.list(i)
 			return mask & waiter.ReadableEvents
 		}
@@ -390,12 +437,14 @@ func (e *Epoll) Release() {
 	e.mu.Lock()
 	var inside []*Epoll
 	var files []*vfs.Description
-	for key, i := range e.items {
-		if inner, ok := key.file.File().(*Epoll); ok {
+	for file, i := range e.items {
+		if inner, ok := file.File().(*Epoll); ok {
 			inside = append(inside, inner)
 		}
-		files = append(files, key.file)
-		e.remove(i)
+		for ; i != nil; i = e.items[file] {
+			files = append(files, file)
+			e.remove(i)
+		}
 	}
 	e.mu.Unlock()
 	for _, d := range files {
@@ -413,8 +462,10 @@ func (e *Epoll) FdInfo() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var b strings.Builder
-	for key, i := range e.items {
-		fmt.Fprintf(&b, "tfd: %8d events: %8x data: %16x\n", key.fd, uint32(i.mask)|i.flags, i.data)
+	for _, i := range e.items {
+		for ; i != nil; i = i.twin {
+			fmt.Fprintf(&b, "tfd: %8d events: %8x data: %16x\n", i.fd, uint32(i.mask)|i.flags, i.data)
+		}
 	}
 	return b.String()
 }
