@@ -107,12 +107,15 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 		n, err := p.Resize(c, int(uint32(arg)))
 		return uint64(n), err
 	case unix.F_NOTIFY:
-		if arg&^unix.DN_MULTISHOT == 0 {
+		if uint32(arg)&^dnMultishot == 0 {
 			return 0, nil // an end to watching, which nobody does
 		}
 	}
 	return 0, unix.EINVAL
 }
+
+// dnMultishot is DN_MULTISHOT: watch for more than one event (fcntl(2)).
+const dnMultishot = 1 << 31
 
 // lockFile is what the lock calls of fcntl(2) do.
 func lockFile(t *kernel.Thread, c *vfs.Context, number int32, d *vfs.Description, command int32, addr uint64) (uint64, error) {
