@@ -21,8 +21,47 @@ var slimmedParts = []string{
 	"atomicbitops", "bits", "buffer", "context", "gohacks", "rand", "refs", "sleep", "sync", "tcpip", "waiter",
 }
 
-// slim makes a copy of the module by links, without the generated code for checkpoints, and with the
-// files below laid in place of its own or beside them. It returns a go.mod that says to use it.
+// An edit replaces text that occurs once in a file of the module: for what no file beside it can do.
+type edit struct{ file, old, new string }
+
+// edits hook the files of runtime/_gvisor into the module.
+var edits = []edit{
+	// inside.go: connections within the machine, and small writes.
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside *Endpoint\n}"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.sendData(nextSeg)\n	return int64(n), nil", "	if !e.sendInside(nextSeg) {\n		e.sendData(nextSeg)\n	}\n	return int64(n), nil"},
+	{
+		"pkg/tcpip/transport/tcp/endpoint.go", "	size := int(buf.Size())\n	s := newOutgoingSegment(",
+		"	size := int(buf.Size())\n	if s := e.mergeSmall(&buf); s != nil {\n		e.sndQueueInfo.SndBufUsed += size\n		return s, size, nil\n	}\n	s := newOutgoingSegment(",
+	},
+	// A view is cleared where bytes come into it that nobody writes, not its chunk as a whole.
+	{"pkg/buffer/chunk.go", "		clear(c.data)\n", ""},
+	{"pkg/buffer/view.go", "		v.growCap(n)\n	}\n	v.write += n\n}\n", "		v.growCap(n)\n	}\n	clear(v.chunk.data[v.write : v.write+n])\n	v.write += n\n}\n"},
+}
+
+// apply makes the edits in the copy of the module at root.
+func apply(edits []edit, root string) error {
+	for _, e := range edits {
+		name := filepath.Join(root, e.file)
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(string(data), e.old); n != 1 {
+			return fmt.Errorf("%s of %s has %d places with %q, not one: the edits in runtime/overlay fit another version", e.file, slimmed, n, e.old)
+		}
+		// The file is a link into the module until now.
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(strings.Replace(string(data), e.old, e.new, 1)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slim makes a copy of the module by links, without the generated code for checkpoints, with the files
+// below laid in place of its own or beside them, and with the edits. It returns a go.mod that says to use it.
 func (b *Builder) slim(laid string) (modFile string, err error) {
 	laid, err = filepath.Abs(laid)
 	if err != nil {
@@ -59,6 +98,9 @@ func (b *Builder) slim(laid string) (modFile string, err error) {
 		return os.Symlink(path, to)
 	})
 	if err != nil {
+		return "", err
+	}
+	if err := apply(edits, root); err != nil {
 		return "", err
 	}
 	if err := copyFile(filepath.Join(dir, "go.mod"), filepath.Join(root, "go.mod"), ""); err != nil {

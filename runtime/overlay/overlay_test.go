@@ -73,3 +73,35 @@ func TestListNamesEveryLaidFile(t *testing.T) {
 		}
 	}
 }
+
+func TestEdits(t *testing.T) {
+	root := t.TempDir()
+	from := filepath.Join(t.TempDir(), "from")
+	name := filepath.Join(root, "a.go")
+	lay := func(text string) {
+		os.Remove(name)
+		if err := os.WriteFile(from, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := []edit{{"a.go", "old\n", "new\n"}}
+	lay("x\nold\ny\n")
+	if err := apply(one, root); err != nil {
+		t.Error(err)
+	}
+	if data, _ := os.ReadFile(name); string(data) != "x\nnew\ny\n" {
+		t.Errorf("it has become %q", data)
+	}
+	if data, _ := os.ReadFile(from); string(data) != "x\nold\ny\n" {
+		t.Errorf("the module's own file has become %q", data)
+	}
+	for _, text := range []string{"x\ny\n", "old\nold\n"} {
+		lay(text)
+		if err := apply(one, root); err == nil || !strings.Contains(err.Error(), "another version") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
