@@ -20,6 +20,8 @@ import (
 	"elver/net/virtionet"
 	"elver/platform/kvm/virtio"
 	"elver/vfs"
+	"elver/vfs/ninep"
+	"elver/vfs/tmpfs"
 )
 
 // leaseWait is how long the program's start waits for a DHCP server: those of virtual machines answer at
@@ -138,25 +140,56 @@ func configure(network *inet.Network, nic tcpip.NICID, name string, l *inet.Leas
 	}
 }
 
-// provide makes a file that the root lacks, if the root is in memory: the host's is left alone.
+// provide makes a file of /etc that the root lacks: in memory, never on the host.
 func provide(c *vfs.Context, path, text string) {
 	if c.Access(vfs.AtCWD, path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
 		return
 	}
-	var fs vfs.StatFS
-	if err := c.Statfs("/", &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
-		return
+	etc, err := c.Walk(vfs.AtCWD, "/etc", 0)
+	share, shared := c.Files.Namespace().Root().Mount.FS().(*ninep.FS)
+	switch {
+	case err == unix.ENOENT && !shared:
+		err = c.Mkdir(vfs.AtCWD, "/etc", 0o755)
+	case err == nil && etc.Inode().FS() == vfs.FileSystem(share):
+		err = provideOver(c, share, etc, path, text)
+		shared = true
+	case err == nil:
+		shared = false
 	}
-	if err := c.Mkdir(vfs.AtCWD, "/etc", 0o755); err != nil && err != unix.EEXIST {
-		return
+	if err == nil && !shared {
+		_, err = writeFile(c, path, text)
 	}
+	if err != nil {
+		klog.Infof("%s: %v", path, err)
+	}
+}
+
+// provideOver mounts a file in memory on the place that path has in the folder etc of a share.
+func provideOver(c *vfs.Context, share *ninep.FS, etc vfs.Path, path, text string) error {
+	memory := vfs.BootContext(vfs.NewFiles(vfs.NewNamespace(tmpfs.New(tmpfs.Options{Pages: 256}).Root(), "tmpfs")))
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	file, err := writeFile(memory, "/"+name, text)
+	if err != nil {
+		return err
+	}
+	if err := share.AddPlace(etc.Inode(), name); err != nil {
+		return err
+	}
+	at, err := c.Walk(vfs.AtCWD, path, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil {
+		_, err = c.Files.Namespace().Attach(at, file, "tmpfs", unix.MS_RELATIME)
+	}
+	return err
+}
+
+// writeFile makes a file.
+func writeFile(c *vfs.Context, path, text string) (*vfs.Dentry, error) {
 	file, err := c.OpenFile(vfs.AtCWD, path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644)
 	if err != nil {
-		return
+		return nil, err
 	}
 	defer file.Decref()
 	b := mm.KernelBuffer([]byte(text))
-	if _, err := file.File().Write(c, &b, 0); err != nil {
-		klog.Infof("%s: %v", path, err)
-	}
+	_, err = file.File().Write(c, &b, 0)
+	return file.Path().Dentry, err
 }

@@ -153,6 +153,11 @@ func (r *root) mountShare(tag, options string, program *vfs.Dentry, fstab []stri
 		return err
 	}
 	if program != nil {
+		if there, err := fs.Root().Inode().Lookup(nil, r.file); err == nil {
+			if mode, _, _ := there.Perm(); mode&unix.S_IFMT != unix.S_IFREG {
+				r.file += ".elf"
+			}
+		}
 		if _, err := fs.AddMountPoint(r.file, unix.S_IFREG|0o755); err != nil {
 			return fmt.Errorf("/%s over the share %q: %w", r.file, tag, err)
 		}

@@ -38,6 +38,7 @@ func TestScriptOptions(t *testing.T) {
 		{"dry-run-extra", []string{"-DW", "--", "-cpu", "qemu64"}, 0, `-cpu qemu64 \n$`, `^$`},
 		{"dry-run-kvm", []string{"-D", "--accel", "kvm"}, 0, `-accel kvm -cpu host `, `^$`},
 		{"share", []string{"-DW", "-e", "/tmp"}, 0, `-fsdev local,id=fs0,path=/tmp,.* -device virtio-9p-pci,`, `^$`},
+		{"shares", []string{"-DW", "-e", "/tmp", "-e", "/"}, 0, `id=fs0,path=/tmp,.*mount_tag=fs0 .*id=fs1,path=/,.*mount_tag=fs1 `, `^$`},
 		{"share-on-microvm", []string{"-DW", "-t", "microvm", "-e", "/tmp"}, 0, `-device virtio-9p-device,`, `^$`},
 		{"share-missing", []string{"-W", "-e", "/no/folder"}, 125, `^$`, `/no/folder`},
 		{"port-malformed", []string{"-N", "80:x"}, 125, `^$`, `-N wants`},

@@ -3,6 +3,7 @@ package boot
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -38,5 +39,35 @@ func TestShare(t *testing.T) {
 				t.Errorf("on the host are left %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestSeveralShares mounts a second one by vfs.fstab, runs a program that is named as a folder of the first, and
+// finds the files of the network, which no host gets.
+func TestSeveralShares(t *testing.T) {
+	t.Parallel()
+	program, err := os.ReadFile(build(t, staticPIE, "show"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := t.TempDir(), filepath.Join(t.TempDir(), "a, b")
+	for _, dir := range []string{first + "/etc", first + "/data", second + "/d"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(second+"/d/f", []byte("from the second\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := vm{
+		program: write(t, "etc", program), script: []string{"-e", first, "-e", second, "-n"},
+		args: `vfs.fstab=[ "fs1:/data:9pfs:ro" ] -- /data/d/f /etc/resolv.conf /etc/hosts /etc/hostname`,
+	}.run(t)
+	const want = "from the second\nnameserver 10.0.2.3\n127.0.0.1\tlocalhost\n::1\tlocalhost\n/etc/hostname: missing\n"
+	if r.stdout != want || r.status != 1 || r.stderr != "" {
+		t.Errorf("wanted %q\n%v", want, r)
+	}
+	if left, err := os.ReadDir(first + "/etc"); err != nil || len(left) != 0 {
+		t.Errorf("the host has %v, %v", left, err)
 	}
 }

@@ -45,7 +45,7 @@ func (s *special) FIFO() *vfs.Pipe { return s.pipe }
 // Open opens a device.
 func (s *special) Open(c *vfs.Context, p vfs.Path, flags uint32) (vfs.File, error) {
 	mode, _, _ := s.Perm()
-	if open := s.FS().(*FS).options.Device; open != nil && mode&unix.S_IFMT != unix.S_IFSOCK {
+	if open := s.FS().(*FS).options.Device; open != nil && (mode&unix.S_IFMT == unix.S_IFCHR || mode&unix.S_IFMT == unix.S_IFBLK) {
 		return open(c, mode, s.Rdev(), p, flags)
 	}
 	return nil, unix.ENXIO
@@ -64,6 +64,18 @@ func (i *inode) newSpecial(n string, mode, uid, gid uint32, rdev uint64) *specia
 	s.Init(i.fs, 1<<62+uint64(all.lastSeq), mode, uid, gid, rdev)
 	all.enter(i, n, s)
 	return s
+}
+
+// AddPlace makes name, which isn't there, an empty file in the directory dir to mount something on: in memory,
+// never on the server. EXDEV for a directory of another file system.
+func (f *FS) AddPlace(dir vfs.Inode, name string) error {
+	i, ok := dir.(*inode)
+	if !ok || i.fs != f {
+		return unix.EXDEV
+	}
+	i.newSpecial(name, unix.S_IFREG|0o644, 0, 0, 0)
+	i.changed(name)
+	return nil
 }
 
 // Precondition: specialsMu is held.
