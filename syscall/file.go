@@ -42,6 +42,9 @@ func sysRead(t *kernel.Thread, a *args) (uint64, error) {
 // write(2)
 func sysWrite(t *kernel.Thread, a *args) (uint64, error) {
 	l := localOf(t)
+	if d := l.files.Peek(a.int(0)); d != nil && d.Swallows() && a.arg(2) <= maxIO && mm.UserRange(a.arg(1), a.arg(2)) == nil {
+		return a.arg(2), nil
+	}
 	d, err := l.files.Get(a.int(0))
 	if err != nil {
 		return 0, err

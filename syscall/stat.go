@@ -1,6 +1,8 @@
 package syscall
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
@@ -57,27 +59,30 @@ func pathOrEmpty(t *kernel.Thread, addr uint64, flags int) (string, error) {
 // writeStat writes attr as struct stat (Linux: arch/x86/include/uapi/asm/stat.h).
 func (l *local) writeStat(t *kernel.Thread, addr uint64) error {
 	at := &l.attr
-	e := encoder{l.bytes[:0]}
-	e.u64(at.Dev)
-	e.u64(at.Ino)
-	e.u64(uint64(at.Nlink))
-	e.u32(at.Mode)
-	e.u32(at.UID)
-	e.u32(at.GID)
-	e.u32(0)
-	e.u64(at.Rdev)
-	e.u64(uint64(at.Size))
-	e.u64(uint64(at.BlockSize))
-	e.u64(at.Blocks)
-	for _, time := range [...]unix.Timespec{at.Atime, at.Mtime, at.Ctime} {
-		e.u64(uint64(time.Sec))
-		e.u64(uint64(time.Nsec))
-	}
-	for range 3 {
-		e.u64(0)
-	}
-	return copyOut(t, addr, e.b)
+	b := (*[structStatBytes]byte)(l.bytes[:])
+	le := binary.LittleEndian
+	le.PutUint64(b[0:], at.Dev)
+	le.PutUint64(b[8:], at.Ino)
+	le.PutUint64(b[16:], uint64(at.Nlink))
+	le.PutUint32(b[24:], at.Mode)
+	le.PutUint32(b[28:], at.UID)
+	le.PutUint32(b[32:], at.GID)
+	le.PutUint32(b[36:], 0)
+	le.PutUint64(b[40:], at.Rdev)
+	le.PutUint64(b[48:], uint64(at.Size))
+	le.PutUint64(b[56:], uint64(at.BlockSize))
+	le.PutUint64(b[64:], at.Blocks)
+	le.PutUint64(b[72:], uint64(at.Atime.Sec))
+	le.PutUint64(b[80:], uint64(at.Atime.Nsec))
+	le.PutUint64(b[88:], uint64(at.Mtime.Sec))
+	le.PutUint64(b[96:], uint64(at.Mtime.Nsec))
+	le.PutUint64(b[104:], uint64(at.Ctime.Sec))
+	le.PutUint64(b[112:], uint64(at.Ctime.Nsec))
+	clear(b[120:])
+	return copyOut(t, addr, b[:])
 }
+
+const structStatBytes = 144
 
 // statx(2)
 func sysStatx(t *kernel.Thread, a *args) (uint64, error) {

@@ -81,6 +81,9 @@ func (c *Context) CheckFileSize(off int64, n int, max int64) (int, error) {
 // Get returns the description of fd with a reference: EBADF.
 func (c *Context) Get(fd int32) (*Description, error) { return c.Files.table.Get(fd) }
 
+// Peek is FDTable.Peek.
+func (c *Context) Peek(fd int32) *Description { return c.Files.table.Peek(fd) }
+
 // Install gives d the lowest free descriptor, and takes over the reference: EMFILE.
 func (c *Context) Install(d *Description, cloexec bool) (int, error) {
 	return c.Files.table.Install(d, 0, c.limit(unix.RLIMIT_NOFILE), cloexec)

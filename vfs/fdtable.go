@@ -53,6 +53,15 @@ func (t *FDTable) Get(fd int32) (*Description, error) {
 	return t.getSlowly(fd)
 }
 
+// Peek returns the description that fd stands for, without a reference, or nil if there is none or fd is high:
+// enough to see how the file was opened.
+func (t *FDTable) Peek(fd int32) *Description {
+	if uint32(fd) < chunkFDs {
+		return t.low.files[fd].Load()
+	}
+	return nil
+}
+
 func (t *FDTable) getSlowly(fd int32) (*Description, error) {
 	for {
 		chunks := *t.chunks.Load()

@@ -93,6 +93,7 @@ type Description struct {
 
 	waiter   Waiter // the file, if it is one and the open allows reading
 	seekable bool
+	sink     bool // the file is a Sink, and may be written to
 	socket   bool // the inode is one
 	told     bool // made by open: watchers hear of it
 	flushes  bool // file is a Flusher
@@ -149,6 +150,8 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 		d.mode = mayRead | mayWrite
 	}
 	d.seekable = file.Seekable()
+	_, d.sink = file.(Sink)
+	d.sink = d.sink && d.mode&mayWrite != 0
 	_, d.flushes = file.(Flusher)
 	if d.mode&mayRead != 0 {
 		d.waiter, _ = file.(Waiter)
@@ -175,6 +178,12 @@ func (d *Description) Flags() uint32 { return d.flags.Load() }
 
 // NonBlocking says whether O_NONBLOCK is set.
 func (d *Description) NonBlocking() bool { return d.flags.Load()&unix.O_NONBLOCK != 0 }
+
+// Sink is a File that takes all that is written to it without a look at it.
+type Sink interface{ Swallows() }
+
+// Swallows says that a write takes everything, without a look at it, and that nobody wants to know.
+func (d *Description) Swallows() bool { return d.sink && watching.Load() == 0 }
 
 // Readable says whether the open allows reading.
 func (d *Description) Readable() bool { return d.mode&mayRead != 0 }

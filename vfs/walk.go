@@ -1,8 +1,6 @@
 package vfs
 
 import (
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
@@ -85,14 +83,22 @@ func (w *walker) restart() error {
 // parent walks until one component is left, which it puts into last.
 func (w *walker) parent() error {
 	for {
-		rest := strings.TrimLeft(w.rest, "/")
+		rest := w.rest
+		for rest != "" && rest[0] == '/' {
+			rest = rest[1:]
+		}
 		if rest == "" {
 			w.last, w.slash, w.rest = "", w.rest != "", ""
 			return nil
 		}
-		name, tail := rest, ""
-		if i := strings.IndexByte(rest, '/'); i >= 0 {
-			name, tail = rest[:i], rest[i:]
+		end := 0
+		for end < len(rest) && rest[end] != '/' {
+			end++
+		}
+		name, tail := rest[:end], rest[end:]
+		behind := end
+		for behind < len(rest) && rest[behind] == '/' {
+			behind++
 		}
 		if !w.at.Dentry.isDir() {
 			return unix.ENOTDIR
@@ -104,7 +110,7 @@ func (w *walker) parent() error {
 			return unix.ENAMETOOLONG
 		}
 		w.slash = tail != ""
-		if tail == "" || strings.TrimLeft(tail, "/") == "" {
+		if behind == len(rest) {
 			w.last, w.rest = name, ""
 			return nil
 		}

@@ -263,9 +263,19 @@ func (as *AddressSpace) fetch(v *vma, page uint64, write bool) error {
 	if back.mappings != nil {
 		round = back.mappings.round.Load()
 	}
+	// A read is likely not to be the last one nearby: what is at hand of the pages around is mapped, too.
+	var around [AroundPages]uint64
+	start, pages := page, 0
+	if !write && back.around != nil {
+		start = max(page&^(AroundPages*PageSize-1), v.start)
+		pages = int((min(page&^(AroundPages*PageSize-1)+AroundPages*PageSize, v.end) - start) / PageSize)
+	}
 	back.refs.Add(1)
 	as.mu.Unlock()
 	pa, err := back.file.MapFrame(offset, shared && write)
+	if pages > 1 && err == nil {
+		around = back.around.MapAround(offset-(page-start), pages)
+	}
 	as.mu.Lock()
 	if as.unref(back); len(as.closing) > 0 {
 		as.relock()
@@ -273,6 +283,13 @@ func (as *AddressSpace) fetch(v *vma, page uint64, write bool) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		for _, frame := range around[:pages] {
+			if frame != 0 {
+				metal.Unref(frame)
+			}
+		}
+	}()
 
 	v = as.vmas.first(page)
 	if v == nil || v.start > page || v.back != back || v.fileOffset(page) != offset || (v.flags&vmMayShare != 0) != shared ||
@@ -296,6 +313,7 @@ func (as *AddressSpace) fetch(v *vma, page uint64, write bool) error {
 		if write && !shared {
 			return as.ownCopy(v, entry, page, bits|writable)
 		}
+		as.mapAround(v, start, around[:pages], bits)
 	case old&entryAnon != 0 || !shared:
 		metal.Unref(pa) // another thread was here first
 	default: // the first write to a page that was read
@@ -304,6 +322,23 @@ func (as *AddressSpace) fetch(v *vma, page uint64, write bool) error {
 		as.table.Drop(old.Frame())
 	}
 	return nil
+}
+
+// mapAround maps frames, as far as there are any, from start on where nothing is mapped, and takes those over. A
+// leaf of the page table has room for all.
+func (as *AddressSpace) mapAround(v *vma, start uint64, frames []uint64, bits amd64.Entry) {
+	bits &^= amd64.EntryAccessed
+	for k, frame := range frames {
+		va := start + uint64(k)*PageSize
+		if frame == 0 || va < v.start || va >= v.end {
+			continue
+		}
+		if entry := as.table.Entry(va); *entry == 0 {
+			*entry = amd64.Entry(frame) | bits
+			as.resident[residentFile]++
+			frames[k] = 0
+		}
+	}
 }
 
 // relock gives up the lock to close what closing holds, and takes it again.

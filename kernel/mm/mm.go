@@ -63,6 +63,16 @@ type Mappable interface {
 	Ident() (dev, ino uint64)
 }
 
+// AroundPages is how many pages a fault maps at most.
+const AroundPages = 16
+
+// Around is a Mappable that knows without waiting which pages it has.
+type Around interface {
+	// MapAround returns the frames of those of the n pages from off on that are in memory, up to AroundPages,
+	// each with a reference for the caller, and 0 for the others.
+	MapAround(off uint64, n int) [AroundPages]uint64
+}
+
 // Counted is a Mappable that wants to know how long it is mapped, as a file description does that
 // has to stay open. MapOpen is called when a mapping is made, MapClose when the last piece of it is
 // gone, forks included.

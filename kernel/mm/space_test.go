@@ -580,6 +580,71 @@ func (f *testFile) MapSync(off, end uint64) error {
 	return nil
 }
 
+// nearFile is a testFile that knows its pages without waiting, but for those that are far.
+type nearFile struct {
+	*testFile
+	far map[uint64]bool
+}
+
+func (f nearFile) MapAround(off uint64, n int) (frames [AroundPages]uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range uint64(n) {
+		if page := off/PageSize + k; page < uint64(len(f.frames)) && !f.far[page] {
+			frames[k] = f.frames[page]
+			metal.Ref(frames[k])
+		}
+	}
+	return frames
+}
+
+func TestFaultAround(t *testing.T) {
+	before := counts()
+	as := newSpace(t)
+	file := nearFile{newFile(40), map[uint64]bool{20: true}}
+	const at = base + 3*PageSize // no multiple of what a fault maps
+	mustMap(t, as, MmapArgs{Addr: at, Length: 64 * PageSize, Prot: rw, Flags: unix.MAP_PRIVATE | unix.MAP_FIXED, File: file})
+	read := func(page uint64) {
+		t.Helper()
+		var b [1]byte
+		if _, err := as.CopyIn(b[:], at+page*PageSize); err != nil || b[0] != byte(page+1) {
+			t.Errorf("page %d has %d, %v", page, b[0], err)
+		}
+	}
+	for page := range uint64(40) {
+		read(page)
+	}
+	if file.asked != 4 {
+		t.Errorf("40 pages, one of them far, took %d questions", file.asked)
+	}
+	if u := as.Usage(); u.FileRSS != 40*PageSize {
+		t.Errorf("%d bytes of files are resident", u.FileRSS)
+	}
+	as.CopyOut(at+PageSize, []byte{99})
+	var b [1]byte
+	if err := as.Fault(at+40*PageSize, AccessRead); err == nil {
+		t.Error("beyond the end of the file")
+	}
+	// Pages that nobody looks at go, after one look that may have been too early.
+	file.mappings.Age(0, 40*PageSize)
+	file.mappings.Age(0, 40*PageSize)
+	if u := as.Usage(); u.FileRSS != 0 || u.Anon != PageSize {
+		t.Errorf("%d bytes of files and %d others are resident", u.FileRSS, u.Anon)
+	}
+	if _, err := as.CopyIn(b[:], at+PageSize); err != nil || b[0] != 99 {
+		t.Errorf("what was written is %d, %v", b[0], err)
+	}
+	asked := file.asked
+	read(2)
+	read(3)
+	if file.asked != asked+1 {
+		t.Errorf("two pages near each other took %d questions", file.asked-asked)
+	}
+	as.Release()
+	file.drop()
+	checkCounts(t, before)
+}
+
 func TestFiles(t *testing.T) {
 	before := counts()
 	as := newSpace(t)

@@ -43,6 +43,7 @@ type backing struct {
 	file     Mappable
 	shared   *SharedMemory // file, if it is one
 	mappings *Mappings     // of a Tracked file
+	around   Around        // file, if it is one
 	refs     atomic.Int64  // VMAs, and faults in progress
 }
 
@@ -50,6 +51,7 @@ func newBacking(file Mappable) *backing {
 	b := &backing{file: file}
 	b.refs.Store(1)
 	b.shared, _ = file.(*SharedMemory)
+	b.around, _ = file.(Around)
 	if t, ok := file.(Tracked); ok {
 		b.mappings = t.Mappings()
 	}

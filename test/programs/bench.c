@@ -90,16 +90,75 @@ static uint64_t read_zero(void)
 	return MEASURE(5000, must(read(fd, block, sizeof block) == sizeof block));
 }
 
-static uint64_t file_write_read(void)
+// a_file makes a file of 64 KiB.
+static int a_file(const char *name)
+{
+	static char block[65536];
+	int fd = open(name, O_RDWR | O_CREAT, 0600);
+
+	must(fd >= 0 && write(fd, block, sizeof block) == sizeof block);
+	return fd;
+}
+
+static uint64_t open_close(void)
+{
+	close(a_file("/tmp/bench"));
+	return MEASURE(2000, {
+		int fd = open("/tmp/bench", O_RDONLY);
+		must(fd >= 0);
+		close(fd);
+	});
+}
+
+static uint64_t stat_file(void)
+{
+	struct stat s;
+
+	close(a_file("/tmp/bench"));
+	return MEASURE(5000, must(stat("/tmp/bench", &s) == 0));
+}
+
+static uint64_t file_write(void)
 {
 	static char block[4096];
-	int fd = open("/tmp/bench", O_RDWR | O_CREAT, 0600);
+	int fd = a_file("/tmp/bench");
+
+	return MEASURE(5000, must(pwrite(fd, block, sizeof block, 0) == sizeof block));
+}
+
+static uint64_t file_read(void)
+{
+	static char block[4096];
+	int fd = a_file("/tmp/bench");
+
+	return MEASURE(5000, must(pread(fd, block, sizeof block, 0) == sizeof block));
+}
+
+static uint64_t file_read_64k(void)
+{
+	static char block[65536];
+	int fd = a_file("/tmp/bench");
+
+	return MEASURE(2000, must(pread(fd, block, sizeof block, 0) == sizeof block));
+}
+
+// Each page once, of a file whose pages are in memory.
+static uint64_t file_fault(void)
+{
+	enum { pages = 2048 };
+	static char block[65536];
+	int fd = open("/tmp/bench-large", O_RDWR | O_CREAT, 0600);
+	volatile char sum = 0;
 
 	must(fd >= 0);
-	return MEASURE(5000, {
-		must(pwrite(fd, block, sizeof block, 0) == sizeof block);
-		must(pread(fd, block, sizeof block, 0) == sizeof block);
-	});
+	for (int i = 0; i < pages / 16; i++)
+		must(write(fd, block, sizeof block) == sizeof block);
+	char *p = mmap(NULL, pages * 4096L, PROT_READ, MAP_PRIVATE, fd, 0);
+	must(p != MAP_FAILED);
+	uint64_t start = ticks();
+	for (long i = 0; i < pages; i++)
+		sum += p[i * 4096];
+	return (ticks() - start) / pages;
 }
 
 static uint64_t first_touch(void)
@@ -385,7 +444,12 @@ static const struct {
 	{"clock", clock_read},
 	{"write-null", write_null},
 	{"read-zero", read_zero},
-	{"file", file_write_read},
+	{"open", open_close},
+	{"stat", stat_file},
+	{"file-write", file_write},
+	{"file-read", file_read},
+	{"file-read-64k", file_read_64k},
+	{"file-fault", file_fault},
 	{"touch", first_touch},
 	{"map", map_unmap},
 	{"pipe", pipe_round_trip},

@@ -119,6 +119,9 @@ var theNull vfs.File = null{}
 func (null) Read(*vfs.Context, *mm.Buffer, int64) (int, error)          { return 0, nil }
 func (null) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
 
+// Swallows makes it a vfs.Sink.
+func (null) Swallows() {}
+
 // Seek always lands at the start (null(4)).
 func (null) Seek(int64, int) (int64, error) { return 0, nil }
 

@@ -410,6 +410,26 @@ func (f *openFile) MapFrame(off uint64, write bool) (uint64, error) {
 	return r.page(n, ahead, write)
 }
 
+// MapAround returns the frames of pages that are here.
+func (f *openFile) MapAround(off uint64, n int) (frames [mm.AroundPages]uint64) {
+	p := &f.r.pages
+	first, end := off/pageSize, f.end()/pageSize
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range min(uint64(n), end-min(first, end)) {
+		l := p.leaf(first + k)
+		if l == nil {
+			continue
+		}
+		// It isn't used yet, as eviction sees it.
+		if entry := l.frames[(first+k)%leafPages]; entry != 0 {
+			frames[k] = entry &^ pageBits
+			metal.Ref(frames[k])
+		}
+	}
+	return frames
+}
+
 // end returns up to where the file can be mapped.
 func (f *openFile) end() uint64 {
 	return uint64(f.r.pages.size.Load()+pageSize-1) &^ (pageSize - 1)

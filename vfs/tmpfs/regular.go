@@ -689,6 +689,26 @@ func (f *file) MapFrame(off uint64, write bool) (uint64, error) {
 	return r.page(off/pageSize, write)
 }
 
+// MapAround returns those frames that are there.
+func (f *file) MapAround(off uint64, n int) (frames [mm.AroundPages]uint64) {
+	r := f.r
+	first := off / pageSize
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	end := uint64(r.size.Load()+pageSize-1) / pageSize
+	for k := range min(uint64(n), end-min(first, end)) {
+		frame := r.lookup(first + k)
+		if frame == 0 && r.base%pageSize == 0 && r.inBase(first+k) == pageSize {
+			frame = r.base + (first+k)*pageSize
+		}
+		if frame != 0 {
+			metal.Ref(frame)
+			frames[k] = frame
+		}
+	}
+	return frames
+}
+
 // MapName returns the path.
 func (f *file) MapName() string { return f.path.String() }
 
