@@ -133,7 +133,7 @@ var rows = [...]row{
 	{100, "times", sysTimes, params{tmsOut}, none, ""},
 	{101, "ptrace", sysPtrace, params{signed, signed, pointer, pointer}, none, ""},
 	{102, "getuid", sysGetuid, params{}, none, ""},
-	{103, "syslog", nil, params{signed, pointer, signed}, none, ""},
+	{103, "syslog", sysSyslog, params{signed, pointer, signed}, none, ""},
 	{104, "getgid", sysGetgid, params{}, none, ""},
 	{105, "setuid", sysSetuid, params{signed}, none, ""},
 	{106, "setgid", sysSetgid, params{signed}, none, ""},

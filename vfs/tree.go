@@ -355,8 +355,11 @@ func (c *Context) emptied(d *Dentry) error {
 // Rename is renameat2(2).
 func (c *Context) Rename(oldDirfd int32, oldPath string, newDirfd int32, newPath string, flags uint32) error {
 	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE|unix.RENAME_WHITEOUT) != 0 ||
-		flags&unix.RENAME_EXCHANGE != 0 && flags&(unix.RENAME_NOREPLACE|unix.RENAME_WHITEOUT) != 0 || flags&unix.RENAME_WHITEOUT != 0 {
+		flags&unix.RENAME_EXCHANGE != 0 && flags&(unix.RENAME_NOREPLACE|unix.RENAME_WHITEOUT) != 0 {
 		return unix.EINVAL
+	}
+	if flags&unix.RENAME_WHITEOUT != 0 && !c.Creds.HasCap(unix.CAP_MKNOD) {
+		return unix.EPERM
 	}
 	var from, to walker
 	if err := c.walkParent(&from, oldDirfd, oldPath); err != nil {
@@ -476,7 +479,21 @@ func (c *Context) rename(from, to *walker, flags uint32) error {
 			}
 		}
 	}
+	var whiteout Inode
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		if a.inode.FS().Caching() != Resident {
+			return unix.EINVAL
+		}
+		// What overlay file systems take for "not there": a device without a number.
+		if whiteout, err = a.inode.Create(c, from.last, unix.S_IFCHR, 0); err != nil {
+			return err
+		}
+		flags &^= unix.RENAME_WHITEOUT
+	}
 	if err := a.inode.Rename(c, from.last, moved.inode, b.inode, to.last, replaced, flags); err != nil {
+		if whiteout != nil {
+			a.inode.Unlink(c, from.last, whiteout)
+		}
 		return err
 	}
 	a.leave(moved)
@@ -485,6 +502,9 @@ func (c *Context) rename(from, to *walker, flags uint32) error {
 	}
 	moved.name = to.last
 	b.enter(moved)
+	if whiteout != nil {
+		a.enter(newDentry(from.last, whiteout))
+	}
 	switch {
 	case flags&unix.RENAME_EXCHANGE != 0:
 		target.name = from.last
@@ -592,7 +612,7 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		if at.Dentry != at.Mount.root {
 			return unix.EINVAL
 		}
-		at.Mount.flags.Store(flags & mountFlags)
+		at.Mount.flags.Store(accessTimes(flags) & mountFlags)
 		return nil
 	case flags&unix.MS_BIND != 0:
 		from, err := c.walk(AtCWD, source, 0)
@@ -619,8 +639,16 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 	if err != nil {
 		return err
 	}
-	_, err = ns.Attach(at, root, source, flags)
+	_, err = ns.Attach(at, root, source, accessTimes(flags))
 	return err
+}
+
+// accessTimes returns flags with the default for times of access: mount(2), MS_RELATIME.
+func accessTimes(flags uint64) uint64 {
+	if flags&(unix.MS_NOATIME|unix.MS_STRICTATIME) == 0 {
+		return flags | unix.MS_RELATIME
+	}
+	return flags &^ unix.MS_RELATIME
 }
 
 func (c *Context) moveMount(source string, to Path) error {

@@ -53,9 +53,14 @@ var (
 	level   atomic.Int32
 	started = time.Now()
 
-	mu     sync.Mutex
-	output io.Writer // guarded by mu
+	mu      sync.Mutex // guards what follows
+	output  io.Writer
+	kept    [keptBytes]byte // what was written last, a ring
+	written uint64          // bytes, ever
 )
+
+// keptBytes is how much of the log can be read back.
+const keptBytes = 16 << 10
 
 func init() { level.Store(int32(Warning)) }
 
@@ -101,7 +106,35 @@ func logf(l Level, format string, args ...any) {
 func Write(text []byte) {
 	mu.Lock()
 	defer mu.Unlock()
+	for _, c := range text {
+		kept[written%keptBytes] = c
+		written++
+	}
 	if output != nil {
 		output.Write(text)
 	}
+}
+
+// Size returns how much of the log can be read back at most, in bytes.
+func Size() int { return keptBytes }
+
+// Written returns how many bytes have been logged: the place where the log ends.
+func Written() uint64 {
+	mu.Lock()
+	defer mu.Unlock()
+	return written
+}
+
+// ReadAt copies what was logged from place on, as far as it is kept, into p. It returns how many bytes, and the
+// place behind them.
+func ReadAt(p []byte, place uint64) (n int, next uint64) {
+	mu.Lock()
+	defer mu.Unlock()
+	place = min(max(place, written-min(written, keptBytes)), written)
+	for n < len(p) && place < written {
+		p[n] = kept[place%keptBytes]
+		n++
+		place++
+	}
+	return n, place
 }
