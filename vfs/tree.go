@@ -612,7 +612,11 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		if at.Dentry != at.Mount.root {
 			return unix.EINVAL
 		}
-		at.Mount.flags.Store(accessTimes(flags) & mountFlags)
+		const times = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
+		if flags&(times|unix.MS_STRICTATIME) == 0 {
+			flags |= at.Mount.flags.Load() & times // kept
+		}
+		at.Mount.flags.Store(flags & mountFlags)
 		return nil
 	case flags&unix.MS_BIND != 0:
 		from, err := c.walk(AtCWD, source, 0)

@@ -696,7 +696,7 @@ func TestMounts(t *testing.T) {
 	for _, m := range c.Files.Namespace().Mounts(c.Files.Root()) {
 		lines = append(lines, m.Source+" "+m.Point+" "+m.Type+" "+m.Options)
 	}
-	if got := strings.Join(lines, ";"); got != "rootfs / tmpfs rw,relatime;none /mnt tmpfs rw,nosuid;none /bind tmpfs ro" {
+	if got := strings.Join(lines, ";"); got != "rootfs / tmpfs rw,relatime;none /mnt tmpfs rw,nosuid,relatime;none /bind tmpfs ro,relatime" {
 		t.Errorf("mounts: %s", got)
 	}
 	ok(t, "umount", c.Unmount("/bind", 0))
@@ -899,4 +899,21 @@ func BenchmarkStat(b *testing.B) {
 	for range b.N {
 		c.Stat(vfs.AtCWD, "/a/b/c", 0, &a)
 	}
+}
+
+func TestWhiteout(t *testing.T) {
+	c := newContext(t)
+	d, err := c.OpenFile(vfs.AtCWD, "/old", unix.O_CREAT|unix.O_WRONLY, 0o644)
+	ok(t, "create", err)
+	d.Decref()
+	want(t, "with exchange", c.Rename(vfs.AtCWD, "/old", vfs.AtCWD, "/new", unix.RENAME_WHITEOUT|unix.RENAME_EXCHANGE), unix.EINVAL)
+	ok(t, "rename", c.Rename(vfs.AtCWD, "/old", vfs.AtCWD, "/new", unix.RENAME_WHITEOUT))
+	var a vfs.Attr
+	ok(t, "stat", c.Stat(vfs.AtCWD, "/old", 0, &a))
+	if a.Mode != unix.S_IFCHR || a.Rdev != 0 || a.Nlink != 1 {
+		t.Errorf("the whiteout is %o, %#x, %d links", a.Mode, a.Rdev, a.Nlink)
+	}
+	ok(t, "stat", c.Stat(vfs.AtCWD, "/new", 0, &a))
+	ok(t, "unlink", c.Unlink(vfs.AtCWD, "/old"))
+	ok(t, "unlink", c.Unlink(vfs.AtCWD, "/new"))
 }

@@ -99,19 +99,27 @@ func logf(l Level, format string, args ...any) {
 	if line[len(line)-1] != '\n' {
 		line = append(line, '\n')
 	}
-	Write(line)
+	write(l, line)
 }
 
 // Write puts a finished text, a report for example, into the log whatever the level is.
-func Write(text []byte) {
+func Write(text []byte) { write(Error, text) }
+
+func write(l Level, text []byte) {
 	mu.Lock()
 	defer mu.Unlock()
+	keep([]byte{'<', "3467"[l], '>'}) // syslog(2)'s levels
+	keep(text)
+	if output != nil {
+		output.Write(text)
+	}
+}
+
+// keep adds text to what can be read back. Precondition: mu is held.
+func keep(text []byte) {
 	for _, c := range text {
 		kept[written%keptBytes] = c
 		written++
-	}
-	if output != nil {
-		output.Write(text)
 	}
 }
 

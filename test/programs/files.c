@@ -361,6 +361,7 @@ static void test_rename(void)
 	CHECK(put("x", "x") && put("y", "y"));
 	CHECK_ERR(syscall(SYS_renameat2, AT_FDCWD, "x", AT_FDCWD, "y", 1 /* NOREPLACE */), EEXIST);
 	CHECK_EQ(syscall(SYS_renameat2, AT_FDCWD, "x", AT_FDCWD, "y", 2 /* EXCHANGE */), 0);
+	CHECK_ERR(syscall(SYS_renameat2, AT_FDCWD, "x", AT_FDCWD, "y", 6 /* EXCHANGE | WHITEOUT */), EINVAL);
 	CHECK(holds("x", "y") && holds("y", "x"));
 }
 
