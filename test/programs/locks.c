@@ -66,11 +66,15 @@ static void test_flock(void)
 	close(dir);
 }
 
+static int ready[2];
+
 static int flock_waits(void)
 {
 	int fd = another();
 	int64_t start = now_ns(CLOCK_MONOTONIC);
 
+	if (write(ready[1], "", 1) != 1)
+		return 3;
 	if (flock(fd, LOCK_EX) != 0)
 		return 1;
 	return now_ns(CLOCK_MONOTONIC) - start < 20000000 ? 2 : 0;
@@ -81,10 +85,14 @@ static void test_flock_waits(void)
 	int fd = another(), status;
 	struct timespec t = {0, 50000000};
 
+	char c;
+
+	CHECK_EQ(pipe(ready), 0);
 	CHECK_EQ(flock(fd, LOCK_SH), 0);
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(flock_waits());
+	CHECK_EQ(read(ready[0], &c, 1), 1); // a busy machine may start it late
 	nanosleep(&t, NULL);
 	CHECK_EQ(flock(fd, LOCK_UN), 0);
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
@@ -98,17 +106,20 @@ static void test_interrupted(void)
 {
 	int a = another(), b = another();
 	struct sigaction s = {.sa_handler = handler};
-	struct itimerval t = {{0, 0}, {0, 20000}};
+	// Again and again: the first may come before the wait.
+	struct itimerval t = {{0, 20000}, {0, 20000}}, off = {0};
 
 	sigaction(SIGALRM, &s, NULL);
 	CHECK_EQ(flock(a, LOCK_EX), 0);
 	setitimer(ITIMER_REAL, &t, NULL);
 	CHECK_ERR(flock(b, LOCK_EX), EINTR);
+	setitimer(ITIMER_REAL, &off, NULL);
 	close(a);
 	a = another();
 	CHECK_EQ(set(a, F_OFD_SETLK, F_WRLCK, 0, 0), 0);
 	setitimer(ITIMER_REAL, &t, NULL);
 	CHECK_ERR(set(b, F_OFD_SETLKW, F_RDLCK, 5, 5), EINTR);
+	setitimer(ITIMER_REAL, &off, NULL);
 	close(a), close(b);
 }
 
