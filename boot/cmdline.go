@@ -42,7 +42,8 @@ type Params struct {
 	Console    Console // elver.console
 	// StderrToLog is elver.stderr=log: without a terminal, standard error goes to the log channel.
 	StderrToLog bool
-	Init        string // elver.init: the program's path, where argv[0] is another name
+	Init        string // elver.init=/…: the program's path, where argv[0] is another name
+	OwnInit     bool   // elver.init=1: process 1 is the kernel's own
 	// Entrypoint is elver.entrypoint: how many words of a bundle's command line the loader's don't replace.
 	Entrypoint int
 	User       *User // elver.user: who runs the program; nil: root
@@ -172,10 +173,13 @@ var families = map[string]map[string]setter{
 		"stderr": oneOf([]string{"console", "log"},
 			func(p *Params, v string) { p.StderrToLog = v == "log" }),
 		"init": {set: func(p *Params, v string) error {
-			if !strings.HasPrefix(v, "/") {
-				return fmt.Errorf("%q is not an absolute path", v)
+			if strings.HasPrefix(v, "/") {
+				p.Init = v
+				return nil
 			}
-			p.Init = v
+			if boolean(func(p *Params) *bool { return &p.OwnInit }).set(p, v) != nil {
+				return fmt.Errorf("%q is neither an absolute path nor 1, for a process 1 of the kernel's own", v)
+			}
 			return nil
 		}},
 		"user": {set: func(p *Params, v string) (err error) {

@@ -143,9 +143,9 @@ func TestParams(t *testing.T) {
 		{`virtio_mmio.device=4K@0xd0000000:5:0 virtio_mmio.device=0x200@0xfeb00e00:12`, func(p *Params) {
 			p.VirtioMMIO = []VirtioMMIODevice{{0xd0000000, 4096, 5}, {0xfeb00e00, 512, 12}}
 		}},
-		{`elver.strace elver.summary=on elver.log=debug elver.console=pipe elver.init=/i elver.profile=p elver.core=c`, func(p *Params) {
+		{`elver.strace elver.summary=on elver.log=debug elver.console=pipe elver.init=1 elver.profile=p elver.core=c`, func(p *Params) {
 			p.Strace, p.Summary, p.Log, p.Console = true, true, "debug", ConsolePipe
-			p.Init, p.Profile, p.Core = "/i", "p", "c"
+			p.OwnInit, p.Profile, p.Core = true, "p", "c"
 		}},
 		{`elver.user=7 elver.hostname=h`, func(p *Params) { p.User, p.Hostname = &User{UID: 7}, "h" }},
 		{`elver.user=4294967294:8:9,10`, func(p *Params) { p.User = &User{1<<32 - 2, 8, []uint32{9, 10}} }},
@@ -176,7 +176,7 @@ func TestCommandLineErrors(t *testing.T) {
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
 		`elver.summary=perhaps`:      "neither true",
-		`elver.init=sh`:              "not an absolute path",
+		`elver.init=sh`:              "neither an absolute path",
 		`elver.stderr=2`:             "not one of console, log",
 		`elver.entrypoint=-1`:        "not a number of words",
 		`elver.user=`:                "in numbers",

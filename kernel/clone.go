@@ -58,7 +58,7 @@ func (k *Kernel) newProcess(as *mm.AddressSpace, attach Attachment, limits *Limi
 	return p
 }
 
-// NewFirst makes the first process, pid 1, in its own session, with one thread, which Start starts after the
+// NewFirst makes the program's process, pid 1 or after StartInit 2, in its own session, with one thread, which Start starts after the
 // loader has set its registers. limits may be nil. Its comm name is name, cut to MaxComm bytes. It takes over as.
 func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, limits *Limits, name string) (*Thread, error) {
 	if limits == nil {
@@ -73,6 +73,12 @@ func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, limits *Limits
 		return nil, err
 	}
 	k.first = p
+	if k.init == nil {
+		k.init = p
+	} else {
+		p.parent = k.init
+		p.parent.kids = append(p.parent.kids, p)
+	}
 	k.newSession(p)
 	return t, nil
 }

@@ -176,16 +176,19 @@ func (p *Process) end() {
 	var gone []*Process
 	k.tree.Lock()
 	reaper := p.reaper()
+	reapsAll := reaper == nil
+	if reaper != nil {
+		reapsAll, _ = reaper.ignoresChildren()
+	}
 	for _, c := range p.kids {
 		c.parent, c.maker = reaper, nil
-		if reaper == nil {
-			if c.zombie {
-				gone = append(gone, c)
-			}
-			continue
+		if reaper != nil {
+			reaper.kids = append(reaper.kids, c)
+			c.answerParent()
 		}
-		reaper.kids = append(reaper.kids, c)
-		c.answerParent()
+		if c.zombie && reapsAll && !c.held() {
+			gone = append(gone, c)
+		}
 	}
 	orphans := p.kids
 	p.kids = nil
@@ -225,12 +228,9 @@ func (p *Process) settle() (parent *Process, sig Signal) {
 	parent, sig = p.parent, p.exitSignal
 	reap := parent == nil
 	if parent != nil && sig == sigChld {
-		a := parent.actions.get(sigChld)
-		if a.Handler == SigIgn || a.Flags&SANoCldWait != 0 {
-			reap = true
-			if a.Handler == SigIgn {
-				sig = 0
-			}
+		var silent bool
+		if reap, silent = parent.ignoresChildren(); silent {
+			sig = 0
 		}
 	}
 	if reap {
@@ -298,8 +298,8 @@ func (p *Process) reaper() *Process {
 			return a
 		}
 	}
-	if f := p.k.first; f != p && !f.zombie {
-		return f
+	if i := p.k.init; i != p && !i.zombie {
+		return i
 	}
 	return nil
 }

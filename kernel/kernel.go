@@ -87,7 +87,8 @@ type Kernel struct {
 	groups   map[int32]*ProcessGroup // guarded by tree
 	sessions map[int32]*Session      // guarded by tree
 	lastTID  int32                   // guarded by tree
-	first    *Process                // guarded by tree
+	first    *Process                // guarded by tree: the program
+	init     *Process                // guarded by tree: who gets orphans, the program itself without StartInit
 	tasks    int                     // guarded by tree: threads that have not exited
 
 	users    sync.Map             // uid to *user

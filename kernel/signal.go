@@ -280,7 +280,7 @@ func (p *Process) enqueue(target *Thread, sig Signal, info Siginfo, timer *Timer
 			t.Wake()
 		}
 	}
-	if p.exiting || len(p.threads) == 0 || target != nil && target.exited {
+	if p.exiting || len(p.threads) == 0 || target != nil && target.exited || p.unkillable && p.refuses(sig) {
 		return nil
 	}
 	p.continueOrStop(sig, n)
@@ -686,7 +686,7 @@ func (t *Thread) Kill(pid int32, sig Signal) error {
 		}
 	case pid == -1:
 		for tid, o := range k.threads {
-			if o.Proc.PID == tid && o.Proc != t.Proc && o.Proc != k.first {
+			if o.Proc.PID == tid && o.Proc != t.Proc && o.Proc != k.init {
 				to = append(to, o.Proc)
 			}
 		}

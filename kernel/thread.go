@@ -279,6 +279,7 @@ type Process struct {
 	waitCont   bool
 	subreaper  bool // guarded by Kernel.tree: PR_SET_CHILD_SUBREAPER
 	execed     bool // guarded by Kernel.tree: has called execve since its fork
+	unkillable bool // it is the kernel's own init
 
 	// ChildEvents is notified with EventIn when a child ends, stops or continues; SignalEvents when a
 	// signal arrives, for signalfd; ExitEvents with EventIn when the process ends, for pidfd.

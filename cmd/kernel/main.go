@@ -210,14 +210,19 @@ func within(patience time.Duration, complaint string, f func()) {
 	}
 }
 
-// shutDown ends the program as init does: SIGTERM, and SIGKILL to what is left after ten seconds.
+// shutDown ends the program as init does: SIGTERM, and SIGKILL to what is left after ten seconds. An init of
+// the kernel's own would pass the signal on once more.
 func shutDown(k *kernel.Kernel) {
 	killAll(k, kernel.Signal(unix.SIGTERM))
 	time.AfterFunc(10*time.Second, func() { killAll(k, kernel.Signal(unix.SIGKILL)) })
 }
 
 func killAll(k *kernel.Kernel, sig kernel.Signal) {
+	own := k.Init()
 	for _, p := range k.Processes() {
+		if p == own {
+			continue
+		}
 		p.Kill(sig, kernel.KernelInfo(sig))
 	}
 }

@@ -310,6 +310,11 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 	if err != nil {
 		return nil, errors.New("there is not enough memory for a process: pass a larger -m")
 	}
+	if params.OwnInit {
+		if err := k.StartInit(); err != nil {
+			return nil, err
+		}
+	}
 	t, err := k.NewFirst(space, r.c.Files, kernel.DefaultLimits(metal.Frames().Total/8), r.program)
 	if err != nil {
 		return nil, err

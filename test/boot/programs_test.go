@@ -173,6 +173,9 @@ var table = []struct {
 	{"dies/term", "status", staticPIE, "raise 15", "", "before raise\n", 143, ""},
 	{"dies/real-time-signal", "status", staticPIE, "signal 40", "", "before signal\n", 168, ""},
 	{"dies/end-of-user-space", "status", staticPIE, "syscall-kernel-rip", "", "before syscall-kernel-rip\n", 139, `SIGSEGV`},
+	{"init/of-its-own", "underinit", staticPIE, "elver.init=1", "", "ok numbers\nok orphans\nok zombies\nok signals\nok proc\n", 0, ""},
+	{"init/status", "status", staticPIE, "elver.init=1 -- exit 7", "", "before exit\n", 7, ""},
+	{"init/dies", "status", staticPIE, "elver.init=1 -- null", "", "before null\n", 139, `SIGSEGV`},
 	{"lives/signal-0", "status", staticPIE, "signal 0", "", "before signal\n", 100, ""},
 	{"lives/sigchld", "status", staticPIE, "signal 17", "", "before signal\n", 100, ""},
 }
