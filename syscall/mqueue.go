@@ -31,7 +31,11 @@ func sysMqOpen(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	const known = unix.O_ACCMODE | unix.O_CREAT | unix.O_EXCL | unix.O_NONBLOCK
-	d, err := mqueue.Open(filesOf(t), name, flags&known, a.uint(2), attr)
+	c := filesOf(t)
+	if err := c.HasRoom(flags); err != nil {
+		return 0, err
+	}
+	d, err := mqueue.Open(c, name, flags&known, a.uint(2), attr)
 	return install(t, d, err, true)
 }
 

@@ -127,6 +127,22 @@ func (t *FDTable) reserve(min int, limit uint64, cloexec bool) (int, error) {
 	return fd, nil
 }
 
+// HasRoom returns EMFILE if Install with that limit would: for who must not make a file in vain.
+func (t *FDTable) HasRoom(limit uint64) error {
+	limit = clampLimit(limit)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if uint64(t.used) < limit {
+		return nil
+	}
+	for fd := range limit { // some may be above a limit that was lowered
+		if !t.isOpen(int(fd)) {
+			return nil
+		}
+	}
+	return unix.EMFILE
+}
+
 func clampLimit(limit uint64) uint64 { return min(limit, maxChunks*chunkFDs) }
 
 // mark takes fd. Precondition: mu is held, fd is free.

@@ -28,11 +28,22 @@ const tmpFile = unix.O_TMPFILE &^ unix.O_DIRECTORY
 
 // Open is openat(2): the new descriptor.
 func (c *Context) Open(dirfd int32, path string, flags, mode uint32) (int, error) {
+	if err := c.HasRoom(flags); err != nil {
+		return 0, err
+	}
 	d, err := c.OpenFile(dirfd, path, flags, mode)
 	if err != nil {
 		return 0, err
 	}
 	return c.Install(d, flags&unix.O_CLOEXEC != 0)
+}
+
+// HasRoom returns EMFILE if there is no descriptor for a file that an open with flags could make.
+func (c *Context) HasRoom(flags uint32) error {
+	if flags&unix.O_CREAT == 0 {
+		return nil
+	}
+	return c.Files.Table().HasRoom(c.limit(unix.RLIMIT_NOFILE))
 }
 
 // Open2 is openat2(2).
@@ -51,6 +62,9 @@ func (c *Context) Open2(dirfd int32, path string, how OpenHow) (int, error) {
 	}
 	if how.Resolve&resolveCached != 0 {
 		return 0, unix.EAGAIN // allowed always; the caller asks again without it
+	}
+	if err := c.HasRoom(flags); err != nil {
+		return 0, err
 	}
 	d, err := c.openFile(dirfd, path, flags, uint32(how.Mode), lookup(how.Resolve))
 	if err != nil {

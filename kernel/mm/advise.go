@@ -222,7 +222,7 @@ func (as *AddressSpace) Mincore(addr, length, vec uint64) error {
 	var bytes [512]byte
 	for pages > 0 {
 		n := min(pages, uint64(len(bytes)))
-		n, err := as.residence(addr, bytes[:n])
+		n, err := as.Residence(addr, bytes[:n])
 		if err != nil {
 			return err
 		}
@@ -237,8 +237,9 @@ func (as *AddressSpace) Mincore(addr, length, vec uint64) error {
 	return nil
 }
 
-// residence says which pages from addr on are in memory: as many as one VMA has, at most len(in).
-func (as *AddressSpace) residence(addr uint64, in []byte) (uint64, error) {
+// Residence says which pages from addr on are in memory, 1 for each that is: as many as one VMA has, at most
+// len(in). ENOMEM if addr isn't mapped.
+func (as *AddressSpace) Residence(addr uint64, in []byte) (uint64, error) {
 	as.lock()
 	defer as.unlock()
 	v := as.vmas.first(addr)

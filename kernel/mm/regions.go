@@ -12,6 +12,8 @@ type Region struct {
 	Shared     bool // MAP_SHARED
 	Stack      bool // grows down
 	Locked     bool // by mlock(2) and its like
+	DontDump   bool // MADV_DONTDUMP
+	Anonymous  bool // no file, or one that only stands for shared memory
 	Offset     uint64
 	Dev, Ino   uint64
 	File       Mappable // nil for anonymous memory
@@ -21,11 +23,13 @@ type Region struct {
 func (as *AddressSpace) region(v *vma) Region {
 	r := Region{
 		Start: v.start, End: v.end,
-		Prot:   int(v.flags & vmAccess),
-		Shared: v.flags&vmMayShare != 0,
-		Stack:  v.flags&vmGrowsDown != 0,
-		Locked: v.flags&vmLocked != 0,
-		Name:   v.name,
+		Prot:      int(v.flags & vmAccess),
+		Shared:    v.flags&vmMayShare != 0,
+		Stack:     v.flags&vmGrowsDown != 0,
+		Locked:    v.flags&vmLocked != 0,
+		DontDump:  v.flags&vmDontDump != 0,
+		Anonymous: v.back == nil || v.back.shared != nil,
+		Name:      v.name,
 	}
 	switch {
 	case v.back != nil:

@@ -169,9 +169,10 @@ func (b *table[O]) own(t *kernel.Thread, id int) (O, error) {
 }
 
 // at returns the object in a slot, for the STAT commands that count through the table: any asks for no
-// rights. Precondition: mu is held.
+// rights. An id leads to its slot, as in Linux. Precondition: mu is held.
 func (b *table[O]) at(t *kernel.Thread, index int, any bool) (O, error) {
 	var none O
+	index %= idStep
 	if index < 0 || index >= len(b.slots) || b.slots[index] == none {
 		return none, unix.EINVAL
 	}
