@@ -69,7 +69,7 @@ func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, limits *Limits
 	t.SetComm(name)
 	k.tree.Lock()
 	defer k.tree.Unlock()
-	if err := k.addThread(t, true); err != nil {
+	if err := k.addThread(t, true, nil); err != nil {
 		return nil, err
 	}
 	k.first = p
@@ -83,9 +83,9 @@ func (k *Kernel) NewFirst(as *mm.AddressSpace, attach Attachment, limits *Limits
 	return t, nil
 }
 
-// addThread gives t its id and puts it into the tables; leader says that it is the first of its process.
-// Precondition: tree is held.
-func (k *Kernel) addThread(t *Thread, leader bool) error {
+// addThread gives t its id and puts it into the tables; leader says that it is the first of its process, maker
+// is the thread that made it, if one did. Precondition: tree is held.
+func (k *Kernel) addThread(t *Thread, leader bool, maker *Thread) error {
 	p := t.Proc
 	id, err := k.newTID()
 	if err != nil {
@@ -102,6 +102,12 @@ func (k *Kernel) addThread(t *Thread, leader bool) error {
 	}
 	if p.stopSig != 0 {
 		t.setWork(workStop)
+	}
+	if maker != nil { // beneath the lock: another thread may be giving all the same filters
+		t.noNewPrivs.Store(maker.noNewPrivs.Load())
+		if s := maker.secure.Load(); s != nil {
+			t.adopt(s, false)
+		}
 	}
 	t.index = len(p.threads)
 	p.threads = append(p.threads, t)
@@ -187,7 +193,6 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	if t.work.Load()&workMask != 0 {
 		child.mask = t.savedMask
 	}
-	child.noNewPrivs.Store(t.noNewPrivs.Load())
 	child.personality.Store(t.personality.Load())
 	child.timerSlackNS.Store(t.timerSlackNS.Load())
 	child.defaultSlackNS = t.timerSlackNS.Load()
@@ -221,7 +226,7 @@ func (t *Thread) Clone(a CloneArgs) (int32, error) {
 	event := a.event()
 	traced := event != 0 && t.tracesEvent(event)
 	k.tree.Lock()
-	err := k.addThread(child, q != p)
+	err := k.addThread(child, q != p, t)
 	if err == nil && q != p {
 		q.parent, q.maker = p, t
 		if a.Flags&unix.CLONE_PARENT != 0 && p.parent != nil {

@@ -20,7 +20,7 @@ func (k *Kernel) StartInit() error {
 	t.SetComm("init")
 	t.mask = ^SetOf(sigChld) &^ unblockable
 	k.tree.Lock()
-	err := k.addThread(t, true)
+	err := k.addThread(t, true, nil)
 	if err == nil {
 		k.init = p
 		k.newSession(p)

@@ -128,6 +128,8 @@ func (t *Thread) handleWork() (gone bool) {
 			t.traceTrap()
 		case work&(workSignal|workRestart|workMask) != 0:
 			t.deliver()
+		case work&workSeccomp != 0:
+			t.noticeSeccomp()
 		case work&workRseq != 0:
 			t.clearWork(workRseq)
 			t.abortRseq()

@@ -458,7 +458,10 @@ func (t *Thread) noticeTracer(tr *tracing) {
 // System calls.
 
 // Bits of Thread.observers.
-const observerTracer = 1
+const (
+	observerTracer = 1 << iota
+	observerSeccomp
+)
 
 // observe has t's system calls go through observedSyscall, or not any more. The thread itself calls it.
 func (t *Thread) observe(bit uint8, on bool) {
@@ -502,6 +505,9 @@ func (t *Thread) observedSyscall() {
 	}
 	if int32(c.OrigRAX) == -1 {
 		return // the tracer took it back
+	}
+	if s := t.secure.Load(); s != nil && !t.maySyscall(s) {
+		return
 	}
 	t.k.config.Syscall(t)
 }

@@ -50,6 +50,7 @@ type Thread struct {
 	exitStatus     ExitStatus   // that exit(2) or the kill set
 	parentDeath    atomic.Int32 // PR_SET_PDEATHSIG
 	noNewPrivs     atomic.Bool
+	secure         atomic.Pointer[secure] // seccomp(2); nil: none
 	personality    atomic.Uint32 // personality(2)
 	timerSlackNS   atomic.Uint64
 	defaultSlackNS uint64
@@ -87,6 +88,7 @@ const (
 	workRseq                    // a restartable sequence may have been interrupted
 	workTrace                   // the tracer wants it to stop
 	workSyscallExit             // the tracer wants to know that the system call is over
+	workSeccomp                 // another thread gave it a seccomp mode
 
 	// interrupts are the bits that end a Block.
 	interrupts = workSignal | workExit | workStop | workTrace

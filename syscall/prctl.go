@@ -110,7 +110,16 @@ func sysPrctl(t *kernel.Thread, a *args) (uint64, error) {
 		}
 		return 0, nil
 	case unix.PR_GET_SECCOMP:
-		return 0, nil // no filter
+		mode, _ := t.Seccomp()
+		return uint64(mode), nil
+	case unix.PR_SET_SECCOMP:
+		switch v {
+		case unix.SECCOMP_MODE_STRICT:
+			return 0, t.SetSeccompStrict()
+		case unix.SECCOMP_MODE_FILTER:
+			return seccompFilter(t, 0, a.arg(2))
+		}
+		return 0, unix.EINVAL
 	case unix.PR_GET_TSC:
 		return 0, t.MM().WriteUint32(v, unix.PR_TSC_ENABLE)
 	case unix.PR_SET_TSC:

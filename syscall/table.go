@@ -347,7 +347,7 @@ var rows = [...]row{
 	{314, "sched_setattr", sysSchedSetattr, params{signed, pointer, unsigned}, none, "kept without effect"},
 	{315, "sched_getattr", sysSchedGetattr, params{signed, pointer, unsigned, unsigned}, none, ""},
 	{316, "renameat2", sysRenameat2, params{dirFD, path, dirFD, path, renameFlags}, none, ""},
-	{317, "seccomp", nil, params{unsigned, hex, pointer}, none, ""},
+	{317, "seccomp", sysSeccomp, params{unsigned, hex, pointer}, none, ""},
 	{318, "getrandom", sysGetrandom, params{dataOutHex, size, randomFlags}, none, ""},
 	{319, "memfd_create", sysMemfdCreate, params{str, memfdFlags}, none, ""},
 	{320, "kexec_file_load", nil, params{fd, fd, size, str, hex}, none, ""},

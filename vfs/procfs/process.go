@@ -670,14 +670,15 @@ func status(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		fmt.Fprintf(&b, "%s:\t%8d kB\n", l.name, l.bytes/1024)
 	}
 	pending, shared, blocked, ignored, caught := t.SignalState()
+	mode, filters := t.Seccomp()
 	noNew := 0
 	if t.NoNewPrivs() {
 		noNew = 1
 	}
 	fmt.Fprintf(&b, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
 		len(p.Threads()), p.Limits.Soft(unix.RLIMIT_SIGPENDING), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
-	fmt.Fprintf(&b, "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\nCapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n",
-		uint64(creds.Inheritable), uint64(creds.Permitted), uint64(creds.Effective), uint64(creds.Bounding), uint64(creds.Ambient), noNew)
+	fmt.Fprintf(&b, "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\nCapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n",
+		uint64(creds.Inheritable), uint64(creds.Permitted), uint64(creds.Effective), uint64(creds.Bounding), uint64(creds.Ambient), noNew, mode, filters)
 	fmt.Fprintf(&b, "Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n",
 		t.Switches.Load(), t.Preemptions.Load())
 	return b.String()
