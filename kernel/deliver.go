@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"elver/arch/amd64"
@@ -79,12 +81,14 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 			}
 		default:
 			first := p.beginExitLocked(Killed(sig))
+			threads := slices.Clone(p.threads)
 			p.mu.Unlock()
 			if t.k.config.Signaled != nil {
 				t.k.config.Signaled(t, s.info)
 			}
 			if first {
 				t.reportDeath(s.info)
+				t.dumpCore(s.info, threads)
 			}
 			p.mu.Lock()
 		}

@@ -285,6 +285,8 @@ func (s ExitStatus) child() (code, status int32) {
 	switch sig := s.Signal(); {
 	case sig == 0:
 		return CLDExited, int32(s >> 8 & 0xff)
+	case s&coreDumped != 0:
+		return CLDDumped, int32(sig)
 	default:
 		return CLDKilled, int32(sig)
 	}

@@ -65,6 +65,9 @@ type Config struct {
 	// hears of the end of t, with the status of its process if that ends as a whole.
 	Signaled func(t *Thread, info Siginfo)
 	Exited   func(t *Thread, status ExitStatus)
+	// Core, if not nil, writes a core file of a process whose thread t dies by info, and returns whether it
+	// did. threads are all of the process; none of them returns to the program any more.
+	Core func(t *Thread, info Siginfo, threads []*Thread) bool
 	// Report takes the report of a program that dies by a fatal signal; nil: the log does.
 	Report io.Writer
 	// Symbol, if not nil, names the function at offset off of a mapped file, for reports.
@@ -90,6 +93,9 @@ type Kernel struct {
 	first    *Process                // guarded by tree: the program
 	init     *Process                // guarded by tree: who gets orphans, the program itself without StartInit
 	tasks    int                     // guarded by tree: threads that have not exited
+
+	corePattern atomic.Pointer[string] // nil: "core"
+	coreUsesPID atomic.Bool
 
 	users    sync.Map             // uid to *user
 	lastUser atomic.Pointer[user] // that was asked for: mostly there is one
@@ -268,7 +274,7 @@ type ExitStatus uint32
 // Exited is the status of a process that ended by exit_group with code.
 func Exited(code int) ExitStatus { return ExitStatus(code&0xff) << 8 }
 
-// Killed is the status of a process that a signal ended. It never says that core was dumped: none is.
+// Killed is the status of a process that a signal ended, without a core file.
 func Killed(sig Signal) ExitStatus { return ExitStatus(sig) }
 
 // Signal returns the signal that ended the process, 0 if it exited.

@@ -51,7 +51,7 @@ type Thread struct {
 	parentDeath    atomic.Int32 // PR_SET_PDEATHSIG
 	noNewPrivs     atomic.Bool
 	secure         atomic.Pointer[secure] // seccomp(2); nil: none
-	personality    atomic.Uint32 // personality(2)
+	personality    atomic.Uint32          // personality(2)
 	timerSlackNS   atomic.Uint64
 	defaultSlackNS uint64
 	scheduling     atomic.Pointer[Scheduling] // nil: nothing was asked for

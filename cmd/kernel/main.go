@@ -90,11 +90,6 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	if err != nil {
 		return elf.StatusFailed, err
 	}
-	for _, p := range []struct{ key, value string }{{"core", params.Core}} {
-		if p.value != "" {
-			return elf.StatusFailed, fmt.Errorf("elver.%s=%s: this isn't there yet: leave it out", p.key, p.value)
-		}
-	}
 	if params.Log != "" {
 		level, err := klog.Parse(params.Log)
 		if err != nil {
@@ -138,7 +133,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	}
 	k := kernel.New(kernel.Config{
 		Profiled: params.Profile != "",
-		Syscall:  syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit,
+		Syscall:  syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit, Core: syscall.DumpCore,
 		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
 	terminal := newConsole(machine, k, params.Console)

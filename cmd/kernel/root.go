@@ -315,7 +315,14 @@ func (r *root) start(k *kernel.Kernel, params *boot.Params) (*kernel.Thread, err
 			return nil, err
 		}
 	}
-	t, err := k.NewFirst(space, r.c.Files, kernel.DefaultLimits(metal.Frames().Total/8), r.program)
+	limits := kernel.DefaultLimits(metal.Frames().Total / 8)
+	if params.Core != "" {
+		if err := k.SetCorePattern(params.Core); err != nil {
+			return nil, fmt.Errorf("elver.core=%s: a core file cannot be piped to a program: name a file", params.Core)
+		}
+		limits.Set(unix.RLIMIT_CORE, unix.Rlimit{Cur: kernel.Infinity, Max: kernel.Infinity}, kernel.RootCredentials())
+	}
+	t, err := k.NewFirst(space, r.c.Files, limits, r.program)
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,7 @@ var selfChecking = []struct {
 	{"processes", "sysvsem", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "sysvmsg", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "seccomps", []kind{staticPIE}, 128, nil, 0},
+	{"processes", "cores", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "mqueues", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "ptraces", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},

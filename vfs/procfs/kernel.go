@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/kernel"
 	"elver/kernel/sysv"
 	"elver/vfs"
 )
@@ -44,5 +45,28 @@ func (d *dir) numbers(name string, n int, get func() []int, set func([]int) erro
 			values[i] = int(v)
 		}
 		return set(values)
+	})
+}
+
+// addCore adds how core files are named (core(5)).
+func addCore(kern *dir, k *kernel.Kernel) {
+	if k == nil {
+		return
+	}
+	kern.file("core_pattern", func(*vfs.Context) string { return k.CorePattern() + "\n" }).writable(func(c *vfs.Context, text string) error {
+		if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
+			return unix.EPERM
+		}
+		text, _, _ = strings.Cut(text, "\n")
+		return k.SetCorePattern(text)
+	})
+	kern.numbers("core_uses_pid", 1, func() []int {
+		if k.CoreUsesPID() {
+			return []int{1}
+		}
+		return []int{0}
+	}, func(v []int) error {
+		k.SetCoreUsesPID(v[0] != 0)
+		return nil
 	})
 }
