@@ -175,6 +175,7 @@ func (p *Process) end() {
 
 	var gone []*Process
 	k.tree.Lock()
+	groups := p.heldGroups()
 	reaper := p.reaper()
 	reapsAll := reaper == nil
 	if reaper != nil {
@@ -204,7 +205,13 @@ func (p *Process) end() {
 	for _, c := range gone {
 		k.reap(c)
 	}
+	groups = abandoned(groups)
 	k.tree.Unlock()
+
+	for _, g := range groups { // setpgid(2), NOTES
+		g.Kill(Signal(unix.SIGHUP), KernelInfo(Signal(unix.SIGHUP)))
+		g.Kill(sigCont, KernelInfo(sigCont))
+	}
 
 	for _, c := range orphans {
 		if s := Signal(c.leader.parentDeath.Load()); s != 0 {

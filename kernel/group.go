@@ -88,12 +88,50 @@ func (g *ProcessGroup) Kill(sig Signal, info Siginfo) {
 func (g *ProcessGroup) Orphaned() bool {
 	g.k.tree.Lock()
 	defer g.k.tree.Unlock()
+	return g.orphaned()
+}
+
+// orphaned is Orphaned. Precondition: tree is held.
+func (g *ProcessGroup) orphaned() bool {
 	for _, p := range g.members {
 		if q := p.parent; q != nil && !p.zombie && q.group != g && q.group.session == g.session {
 			return false
 		}
 	}
 	return true
+}
+
+// heldGroups returns the groups that are not orphaned but may be once p has ended: its own, and those of its
+// children. Precondition: tree is held.
+func (p *Process) heldGroups() []*ProcessGroup {
+	var held []*ProcessGroup
+	add := func(g *ProcessGroup) {
+		if g.session == p.group.session && !slices.Contains(held, g) && !g.orphaned() {
+			held = append(held, g)
+		}
+	}
+	if len(p.group.members) > 1 {
+		add(p.group)
+	}
+	for _, c := range p.kids {
+		if c.group != p.group {
+			add(c.group)
+		}
+	}
+	return held
+}
+
+// abandoned returns those of the groups that nobody would continue any more: they are orphaned now, and a member is
+// stopped. Precondition: tree is held.
+func abandoned(groups []*ProcessGroup) []*ProcessGroup {
+	return slices.DeleteFunc(groups, func(g *ProcessGroup) bool {
+		stopped := slices.ContainsFunc(g.members, func(p *Process) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.stopSig != 0
+		})
+		return !stopped || !g.orphaned()
+	})
 }
 
 // ProcessGroup returns the group with that number, or nil.
@@ -118,6 +156,17 @@ func (p *Process) ParentPID() int32 {
 		return 0
 	}
 	return p.parent.PID
+}
+
+// Children returns the numbers of the process's children, zombies included.
+func (p *Process) Children() []int32 {
+	p.k.tree.Lock()
+	defer p.k.tree.Unlock()
+	var all []int32
+	for _, c := range p.kids {
+		all = append(all, c.PID)
+	}
+	return all
 }
 
 // newSession makes p the leader of a new session and group. Precondition: tree is held.

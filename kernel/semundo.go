@@ -30,3 +30,6 @@ func (t *Thread) LeaveSemaphoreUndo() {
 		}
 	}
 }
+
+// SharesSemaphoreUndo reports whether t and o undo the same, if any (kcmp(2)).
+func (t *Thread) SharesSemaphoreUndo(o *Thread) bool { return t.semaphoreUndo == o.semaphoreUndo }

@@ -64,6 +64,9 @@ func (a *Actions) set(sig Signal, to Action) (old Action) {
 	return old
 }
 
+// SharesActions reports whether p and q have one table of actions (CLONE_SIGHAND).
+func (p *Process) SharesActions(q *Process) bool { return p.actions == q.actions }
+
 // fork returns a copy.
 func (a *Actions) fork() *Actions {
 	a.mu.Lock()

@@ -112,6 +112,9 @@ func (f *Files) UnshareFS() {
 	old.drop()
 }
 
+// SharesFS reports whether f and g have working directory, root and umask together (CLONE_FS).
+func (f *Files) SharesFS(g *Files) bool { return f.fs == g.fs }
+
 // Table returns the descriptor table.
 func (f *Files) Table() *FDTable { return f.table }
 

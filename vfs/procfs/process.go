@@ -87,6 +87,7 @@ type processFile struct {
 func init() {
 	entries = []processFile{
 		{"auxv", false, memory(0o400, func(e *kernel.Executable) (uint64, uint64) { return e.AuxvStart, e.AuxvEnd })},
+		{"children", false, content(children)},
 		{"cgroup", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0::/\n" })},
 		{"cmdline", false, memory(0o444, func(e *kernel.Executable) (uint64, uint64) { return e.ArgStart, e.ArgEnd })},
 		{"comm", false, comm},
@@ -216,6 +217,17 @@ func integer(get func(p *kernel.Process) int, set func(c *vfs.Context, p *kernel
 		}
 		return n
 	}
+}
+
+// children lists the children that the thread made, which here are those of its process: /proc/PID/task/TID/children.
+func children(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	var b strings.Builder
+	if t == p.Leader() {
+		for _, pid := range p.Children() {
+			fmt.Fprintf(&b, "%d ", pid)
+		}
+	}
+	return b.String()
 }
 
 // timerSlack is the thread's timer slack; 0 sets its default.

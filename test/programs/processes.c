@@ -1,0 +1,502 @@
+// Processes: many of them, large ones, their ends, and who hears of that.
+#include "check.h"
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <linux/futex.h>
+
+static char self[PATH_MAX];
+
+// executed is what this program does when it executes itself.
+static int executed(int argc, char **argv)
+{
+	return argc > 1 && !strcmp(argv[1], "--exit") ? atoi(argv[2]) : -1;
+}
+
+static int open_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) != -1;
+	return n;
+}
+
+// test_large: a fork costs page tables, not copies.
+static void test_large(void)
+{
+	const size_t size = 256 << 20;
+	int status;
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	for (size_t i = 0; i < size; i += 4096)
+		p[i] = i >> 12;
+	pid_t pid = fork(); // where there is no room for a copy
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		for (size_t i = 0; i < size; i += 4096)
+			if (p[i] != (char)(i >> 12))
+				_exit(1);
+		p[4096] = 77;
+		_exit(p[4096] != 77);
+	}
+	p[8192] = 78;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	CHECK(p[4096] == 1 && p[8192] == 78);
+	munmap(p, size);
+}
+
+// test_thousand: fork, execve and wait leave nothing behind.
+static void test_thousand(void)
+{
+	int fds = open_fds(), status;
+
+	for (int i = 0; i < 1000; i++) {
+		char code[8];
+		pid_t pid;
+
+		sprintf(code, "%d", i % 100);
+		char *argv[] = {self, "--exit", code, NULL};
+		pid = i % 2 ? fork() : vfork();
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			execv(self, argv);
+			_exit(127);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, (i % 100) << 8);
+		CHECK_ERR(kill(pid, 0), ESRCH);
+	}
+	CHECK_EQ(open_fds(), fds);
+	CHECK_ERR(wait(NULL), ECHILD);
+}
+
+// test_at_once: 500 children that live at the same time.
+static void test_at_once(void)
+{
+	enum { many = 500 };
+	static pid_t pids[many];
+	int fds[2], status, ready = 0;
+	char c;
+
+	CHECK_EQ(pipe(fds), 0);
+	int said[2];
+	CHECK_EQ(pipe(said), 0);
+	for (int i = 0; i < many; i++) {
+		pids[i] = fork();
+		CHECK(pids[i] >= 0);
+		if (pids[i] == 0) {
+			close(fds[1]);
+			write(said[1], "x", 1);
+			read(fds[0], &c, 1); // until the parent closes its end
+			_exit(i % 7);
+		}
+	}
+	while (ready < many && read(said[0], &c, 1) == 1)
+		ready++;
+	CHECK_EQ(ready, many);
+	close(fds[0]);
+	close(fds[1]);
+	close(said[0]);
+	close(said[1]);
+	for (int i = 0; i < many; i++) {
+		CHECK_EQ(waitpid(pids[i], &status, 0), pids[i]);
+		CHECK_EQ(status, (i % 7) << 8);
+	}
+	CHECK_ERR(wait(NULL), ECHILD);
+}
+
+// test_bomb: RLIMIT_NPROC bounds who forks without end.
+static void test_bomb(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct rlimit r = {20, 20};
+		int made = 0;
+
+		if (geteuid() == 0 && (setgid(4343) || setuid(4343)))
+			_exit(100);
+		if (setrlimit(RLIMIT_NPROC, &r))
+			_exit(101);
+		for (;;) {
+			pid_t child = fork();
+
+			if (child == 0)
+				pause();
+			if (child < 0)
+				break;
+			if (++made > 30)
+				_exit(102);
+		}
+		int error = errno;
+		signal(SIGTERM, SIG_IGN);
+		kill(-1, SIGTERM); // all of that user
+		while (wait(&status) > 0)
+			;
+		_exit(error != EAGAIN || made < 1 || made > 20);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
+static void test_crash(void)
+{
+	int status;
+	volatile int before = 5;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+		before = *(volatile int *)(long)(getpid() & 0); // crashes
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV && before == 5);
+}
+
+static int pipe_fds[2], socket_fds[2], message_queue, semaphores;
+static char *word;
+
+static void block(int how)
+{
+	struct pollfd p = {pipe_fds[0], POLLIN, 0};
+	struct epoll_event e = {.events = EPOLLIN};
+	struct sembuf down = {0, -1, 0};
+	struct {
+		long type;
+		char text[8];
+	} message;
+	char c[70000];
+	sigset_t none;
+	fd_set set;
+	int ep;
+
+	switch (how) {
+	case 0: pause(); break;
+	case 1: read(pipe_fds[0], c, 1); break;
+	case 2: for (;;) write(pipe_fds[1], c, sizeof c); break;
+	case 3: poll(&p, 1, -1); break;
+	case 4: FD_ZERO(&set); FD_SET(pipe_fds[0], &set); select(pipe_fds[0] + 1, &set, NULL, NULL, NULL); break;
+	case 5: ep = epoll_create1(0); epoll_ctl(ep, EPOLL_CTL_ADD, pipe_fds[0], &e); epoll_wait(ep, &e, 1, -1); break;
+	case 6: sleep(1000); break;
+	case 7: sigemptyset(&none); sigsuspend(&none); break;
+	case 8: sigemptyset(&none); sigaddset(&none, SIGUSR1); sigwaitinfo(&none, NULL); break;
+	case 9: syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL); break;
+	case 10: recv(socket_fds[0], c, 1, 0); break;
+	case 11: for (;;) send(socket_fds[0], c, sizeof c, 0); break;
+	case 12: semop(semaphores, &down, 1); break;
+	case 13: msgrcv(message_queue, &message, 8, 0, 0); break;
+	case 14: if (fork() == 0) pause(); wait(NULL); break;
+	case 15: read(eventfd(0, 0), c, 8); break;
+	case 16: if (vfork() == 0) { for (;;) syscall(SYS_pause); } break;
+	case 17: flock(open("/tmp/processes-lock", O_RDWR | O_CREAT, 0600), LOCK_EX); break;
+	case 18: accept(socket_fds[1], NULL, NULL); for (;;) raise(SIGSTOP); break;
+	}
+	pause();
+}
+
+// test_blocked: a child that is killed in a blocking call goes.
+static void test_blocked(void)
+{
+	enum { ways = 19 };
+	int status, lock = open("/tmp/processes-lock", O_RDWR | O_CREAT, 0600);
+
+	CHECK(flock(lock, LOCK_EX) == 0);
+	CHECK(pipe(pipe_fds) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, socket_fds) == 0);
+	semaphores = semget(IPC_PRIVATE, 1, 0600);
+	message_queue = msgget(IPC_PRIVATE, 0600);
+	word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int threads = 0; threads < 2; threads++)
+		for (int how = 0; how < ways; how++) {
+			pid_t pid = fork();
+
+			CHECK(pid >= 0);
+			if (pid == 0) {
+				setpgid(0, 0);
+				if (threads) {
+					pthread_t thread;
+					pthread_create(&thread, NULL, (void *(*)(void *))pause, NULL);
+				}
+				block(how);
+				_exit(1);
+			}
+			setpgid(pid, pid);
+			sleep_ms(how < 2 ? 20 : 3);
+			CHECK_EQ(kill(-pid, SIGKILL), 0);
+			CHECK_EQ(waitpid(pid, &status, 0), pid);
+			CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		}
+	semctl(semaphores, 0, IPC_RMID);
+	msgctl(message_queue, IPC_RMID, NULL);
+	close(lock);
+	unlink("/tmp/processes-lock");
+}
+
+static void *spins(void *arg)
+{
+	for (volatile long i = 0;; i++)
+		;
+	return arg;
+}
+
+static void *sleeps(void *arg)
+{
+	pause();
+	return arg;
+}
+
+static void *executes(void *arg)
+{
+	char *argv[] = {self, "--exit", "42", NULL};
+
+	execv(self, argv);
+	return arg;
+}
+
+// test_exec_of_thread: execve by one thread ends the others, and the new program has the process's number.
+static void test_exec_of_thread(void)
+{
+	int status;
+
+	for (int i = 0; i < 10; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			pthread_t thread;
+
+			for (int j = 0; j < 3; j++) {
+				pthread_create(&thread, NULL, spins, NULL);
+				pthread_create(&thread, NULL, sleeps, NULL);
+			}
+			pthread_create(&thread, NULL, executes, NULL);
+			pause();
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 42 << 8);
+	}
+}
+
+static volatile int signals_seen;
+
+static void on_signal(int sig)
+{
+	signals_seen |= 1 << sig;
+}
+
+// test_orphaned: a stopped group that nobody could continue any more gets SIGHUP and SIGCONT.
+static void test_orphaned(void)
+{
+	int fds[2], status, seen = 0;
+
+	CHECK_EQ(pipe(fds), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		setsid();
+		pid_t child = fork();
+		if (child == 0) {
+			setpgid(0, 0);
+			signal(SIGHUP, on_signal);
+			signal(SIGCONT, on_signal);
+			raise(SIGSTOP);
+			for (int i = 0; i < 1000 && signals_seen != (1 << SIGHUP | 1 << SIGCONT); i++)
+				sleep_ms(5);
+			seen = signals_seen;
+			write(fds[1], &seen, sizeof seen);
+			_exit(0);
+		}
+		waitpid(child, &status, WUNTRACED);
+		_exit(!WIFSTOPPED(status));
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	CHECK_EQ(read(fds[0], &seen, sizeof seen), sizeof seen);
+	CHECK_EQ(seen, 1 << SIGHUP | 1 << SIGCONT);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_parents(void)
+{
+	int fds[2], status;
+	pid_t orphan, adopted;
+
+	CHECK_EQ(pipe(fds), 0);
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		orphan = fork();
+		if (orphan == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGTERM);
+			write(fds[1], "x", 1);
+			pause();
+		}
+		char c;
+		read(fds[0], &c, 1);
+		write(fds[1], &orphan, sizeof orphan);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(read(fds[0], &orphan, sizeof orphan), sizeof orphan);
+	adopted = waitpid(orphan, &status, 0); // the nearest subreaper's, and ended by its parent's end
+	CHECK_EQ(adopted, orphan);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_waitid(void)
+{
+	siginfo_t info = {0};
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		raise(SIGSTOP);
+		_exit(9);
+	}
+	CHECK_EQ(waitid(P_PID, pid, &info, WSTOPPED), 0);
+	CHECK(info.si_code == CLD_STOPPED && info.si_status == SIGSTOP && info.si_pid == pid && info.si_uid == getuid());
+	memset(&info, 0, sizeof info);
+	CHECK_EQ(waitid(P_PID, pid, &info, WSTOPPED | WNOHANG), 0);
+	CHECK_EQ(info.si_pid, 0);
+	kill(pid, SIGCONT);
+	CHECK_EQ(waitid(P_PGID, 0, &info, WCONTINUED), 0);
+	CHECK(info.si_code == CLD_CONTINUED && info.si_status == SIGCONT);
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	CHECK_EQ(waitid(3 /* P_PIDFD */, fd, &info, WEXITED | WNOWAIT), 0);
+	CHECK(info.si_code == CLD_EXITED && info.si_status == 9);
+	CHECK_EQ(waitid(3, fd, &info, WEXITED), 0);
+	CHECK_ERR(waitid(3, fd, &info, WEXITED), ECHILD);
+	CHECK_ERR(waitid(P_ALL, 0, &info, 0), EINVAL);
+	CHECK_ERR(waitid(99, 0, &info, WEXITED), EINVAL);
+	close(fd);
+}
+
+static void test_limits(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setrlimit(RLIMIT_AS, &(struct rlimit){64 << 20, 64 << 20});
+		if (mmap(NULL, 128 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED || errno != ENOMEM)
+			_exit(1);
+		setrlimit(RLIMIT_DATA, &(struct rlimit){8 << 20, 8 << 20});
+		if (sbrk(16 << 20) != (void *)-1 || errno != ENOMEM)
+			_exit(2);
+		setrlimit(RLIMIT_FSIZE, &(struct rlimit){100, 100});
+		signal(SIGXFSZ, SIG_IGN);
+		int fd = open("/tmp/processes-file", O_RDWR | O_CREAT, 0600);
+		unlink("/tmp/processes-file");
+		if (pwrite(fd, "x", 1, 100) != -1 || errno != EFBIG)
+			_exit(3);
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){5, 5});
+		while (dup(0) >= 0)
+			;
+		if (errno != EMFILE)
+			_exit(4);
+		// Where there is no descriptor, no file is made.
+		if (open("/tmp/processes-never", O_RDWR | O_CREAT, 0600) != -1 || access("/tmp/processes-never", F_OK) != -1)
+			_exit(5);
+		setrlimit(RLIMIT_CPU, &(struct rlimit){1, 3});
+		for (volatile long i = 0;; i++)
+			;
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU);
+}
+
+static void test_fork_advice(void)
+{
+	int status;
+	char *p = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	p[0] = p[4096] = p[8192] = 5;
+	CHECK_EQ(madvise(p, 4096, MADV_DONTFORK), 0);
+	CHECK_EQ(madvise(p + 4096, 4096, MADV_WIPEONFORK), 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(can_read(p) | (p[4096] != 0) << 1 | (p[8192] != 5) << 2);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	munmap(p, 3 * 4096);
+}
+
+static void test_compare(void)
+{
+	int status, one = dup(0), two = dup(1);
+	pid_t pid = fork();
+
+	if (pid == 0)
+		pause();
+	CHECK_EQ(syscall(SYS_kcmp, getpid(), pid, 0, one, one), 0);
+	CHECK(syscall(SYS_kcmp, getpid(), pid, 1, 0, 0) > 0);
+	CHECK(syscall(SYS_kcmp, getpid(), pid, 2, 0, 0) > 0);
+	CHECK_EQ(syscall(SYS_kcmp, getpid(), getpid(), 2, 0, 0), 0);
+	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 0, one, 1000), EBADF);
+	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 99, 0, 0), EINVAL);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 1, 0, 0), ESRCH);
+	CHECK_ERR(syscall(SYS_setns, 1000, 0), EBADF);
+	CHECK_ERR(syscall(SYS_setns, 0, 0), EINVAL);
+	close(one);
+	close(two);
+}
+
+static void test_arguments(void)
+{
+	static char text[131072], *argv[200];
+	int status;
+
+	memset(text, 'x', sizeof text - 1);
+	argv[0] = self, argv[1] = "--exit", argv[2] = "5";
+	pid_t pid = fork();
+	if (pid == 0) {
+		argv[3] = text; // 128 KiB with its end, no more
+		execv(self, argv);
+		_exit(1);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 5 << 8);
+	pid = fork();
+	if (pid == 0) {
+		for (int i = 3; i < 199; i++)
+			argv[i] = text;
+		execv(self, argv);
+		_exit(errno == E2BIG);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 1 << 8);
+}
+
+static const struct test tests[] = {
+	{"large", test_large}, {"thousand", test_thousand}, {"at-once", test_at_once}, {"bomb", test_bomb}, {"crash", test_crash},
+	{"blocked", test_blocked}, {"exec-of-thread", test_exec_of_thread}, {"orphaned", test_orphaned}, {"parents", test_parents},
+	{"waitid", test_waitid}, {"limits", test_limits}, {"fork-advice", test_fork_advice}, {"compare", test_compare},
+	{"arguments", test_arguments},
+};
+
+int main(int argc, char **argv)
+{
+	int status = executed(argc, argv);
+
+	if (status >= 0)
+		return status;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n > 0 ? n : 0] = 0;
+	return check_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
