@@ -412,7 +412,7 @@ func TestMap(t *testing.T) {
 		t.Errorf("missing: %v", want)
 	}
 	as.Release()
-	if after := metal.Frames(); after != before {
+	if after := metal.Frames(); after.ByOwner != before.ByOwner {
 		t.Errorf("frames: %+v before, %+v after", before, after)
 	}
 }
