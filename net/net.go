@@ -5,7 +5,7 @@
 // socket's readiness, where signals and timeouts are handled, as it does for every vfs.File.
 // Addresses are the bytes of Linux's struct sockaddr.
 //
-// The package's only lock, that of a Base, is a leaf.
+// The package's locks, that of a Base and that of the list of open sockets, are leaves.
 package net
 
 import (

@@ -35,6 +35,8 @@ type Base struct {
 
 	receiveTimeout, sendTimeout atomic.Int64 // in nanoseconds, 0: none
 
+	tracked tracked // guarded by trackMu
+
 	mu       sync.Mutex
 	lingerOn uint32 // guarded by mu
 	linger   uint32 // in seconds, guarded by mu

@@ -66,8 +66,10 @@ func typeFlags(v uint32) (typ int, flags uint32, err error) {
 	return int(v & mask), flags, nil
 }
 
-func newSocketFile(s net.Socket, flags uint32) *vfs.Description {
-	return vfs.NewSocket(s, unix.O_RDWR|flags&unix.O_NONBLOCK) // SOCK_NONBLOCK is O_NONBLOCK
+func newSocketFile(c *vfs.Context, s net.Socket, flags uint32) *vfs.Description {
+	d := vfs.NewSocket(s, unix.O_RDWR|flags&unix.O_NONBLOCK) // SOCK_NONBLOCK is O_NONBLOCK
+	net.Track(s, net.Owner{Inode: d.Inode().Ino(), UID: c.Creds.EUID})
+	return d
 }
 
 // socket(2)
@@ -76,11 +78,12 @@ func sysSocket(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	s, err := net.New(filesOf(t), int(a.int(0)), typ, int(a.int(2)))
+	c := filesOf(t)
+	s, err := net.New(c, int(a.int(0)), typ, int(a.int(2)))
 	if err != nil {
 		return 0, err
 	}
-	return install(t, newSocketFile(s, flags), nil, flags&unix.SOCK_CLOEXEC != 0)
+	return install(t, newSocketFile(c, s, flags), nil, flags&unix.SOCK_CLOEXEC != 0)
 }
 
 // socketpair(2)
@@ -94,7 +97,7 @@ func sysSocketpair(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return 0, installPair(t, c, newSocketFile(one, flags), newSocketFile(two, flags), flags&unix.SOCK_CLOEXEC != 0, a.arg(3))
+	return 0, installPair(t, c, newSocketFile(c, one, flags), newSocketFile(c, two, flags), flags&unix.SOCK_CLOEXEC != 0, a.arg(3))
 }
 
 // addressAt reads a socket address: EINVAL if it is too long, EFAULT.
@@ -200,7 +203,7 @@ func accept(t *kernel.Thread, a *args, flags uint32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	file := newSocketFile(got, flags)
+	file := newSocketFile(c, got, flags)
 	if a.arg(1) != 0 {
 		address, err := got.Peer(localOf(t).socketRoom().address[:0])
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"elver/net"
 	"elver/net/inet"
 	"elver/net/netlink"
+	"elver/net/unixsocket"
 	"elver/net/virtionet"
 	"elver/platform/kvm/virtio"
 	"elver/vfs"
@@ -38,6 +39,14 @@ func registerFamilies() *inet.Network {
 	net.Register(unix.AF_PACKET, inet.PacketFamily{Network: network})
 	net.Register(unix.AF_NETLINK, netlink.Family{Network: network})
 	return network
+}
+
+// procNet makes the files of /proc/net.
+func procNet(network *inet.Network) map[string]func() string {
+	files := network.ProcFiles()
+	files["unix"] = unixsocket.Proc
+	files["netlink"] = netlink.Proc
+	return files
 }
 
 // startNetwork makes the machine's network cards interfaces, with the addresses of netdev.ip in their

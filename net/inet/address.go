@@ -15,6 +15,12 @@ const (
 	shortestAddress6 = 24
 )
 
+// Of no address and of this machine, of IPv4 as IPv6 writes them.
+var (
+	mappedAny      = tcpip.AddrFrom16([16]byte{10: 0xff, 11: 0xff})
+	mappedLoopback = tcpip.AddrFrom16([16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1})
+)
+
 func familyOf(b []byte) (int, error) {
 	if len(b) < 2 {
 		return 0, unix.EINVAL
@@ -85,9 +91,9 @@ func appendAddress(to []byte, family int, a tcpip.FullAddress) []byte {
 	return binary.LittleEndian.AppendUint32(to, scope)
 }
 
-// self is the address of this machine, which connecting to no address at all means.
-func (s *Socket) self() tcpip.Address {
-	if family, _, _ := s.Kind(); family == unix.AF_INET6 {
+// self is the address of this machine, which connecting to no address at all of a family means.
+func (s *Socket) self(family int) tcpip.Address {
+	if family == unix.AF_INET6 {
 		return header.IPv6Loopback
 	}
 	return tcpip.AddrFrom4([4]byte{127, 0, 0, 1})

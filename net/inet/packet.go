@@ -97,7 +97,10 @@ func (s *packetSocket) cooked() bool {
 func (*packetSocket) Seekable() bool { return false }
 
 // Release closes the socket.
-func (s *packetSocket) Release() { s.endpoint.Close() }
+func (s *packetSocket) Release() {
+	s.Untrack()
+	s.endpoint.Close()
+}
 
 // Readiness says what the socket is ready for.
 func (s *packetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {

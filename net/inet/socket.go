@@ -169,6 +169,7 @@ func (s *Socket) EventUnregister(e *waiter.Entry) { s.queue.EventUnregister(e) }
 
 // Release closes the socket; what it has yet to send is sent in the background.
 func (s *Socket) Release() {
+	s.Untrack()
 	s.mu.Lock()
 	if s.uncork != nil {
 		s.uncork.Stop()
@@ -301,7 +302,9 @@ func (s *Socket) Connect(_ *vfs.Context, addr []byte) (waiter.Waitable, error) {
 		return nil, unix.ENETUNREACH
 	}
 	if a.Addr.Len() == 0 {
-		a.Addr = s.self()
+		a.Addr = s.self(family)
+	} else if a.Addr == mappedAny {
+		a.Addr = mappedLoopback
 	}
 	if s.stream() {
 		if family, _, _ := s.Kind(); family == unix.AF_INET6 && len(addr) < shortestAddress6 {
@@ -560,13 +563,14 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 		if err != nil {
 			return 0, err
 		}
+		family, _ := familyOf(m.Address)
 		if family, typ, _ := s.Kind(); family == unix.AF_INET6 && header.IsV4MappedAddress(a.Addr) && s.ep().SocketOptions().GetV6Only() {
 			return 0, unix.ENETUNREACH
 		} else if a.Port == 0 && typ == unix.SOCK_DGRAM && s.isUDP() {
 			return 0, unix.EINVAL
 		}
 		if a.Addr.Len() == 0 {
-			a.Addr = s.self()
+			a.Addr = s.self(family)
 		}
 		if x.nic != 0 && a.NIC == 0 {
 			a.NIC = x.nic

@@ -70,6 +70,7 @@ func (s *Socket) Seekable() bool { return false }
 
 // Release drops what was not received.
 func (s *Socket) Release() {
+	s.Untrack()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.received = nil

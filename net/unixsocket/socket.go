@@ -267,6 +267,7 @@ const changed = waiter.ReadableEvents | writable | waiter.EventRdHUp | waiter.Ev
 
 // Release closes the socket.
 func (s *Socket) Release() {
+	s.Untrack()
 	links.Lock()
 	s.dead.Store(true)
 	s.unbind()

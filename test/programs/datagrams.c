@@ -122,6 +122,20 @@ static void test_connect(void)
 	CHECK_EQ(send(c, "again", 5, 0), 5);
 	CHECK_EQ(recv(y, p, 16, 0), 5);
 	CHECK_EQ(connect(c, SA(unspec), sizeof unspec), 0);
+	// How glibc learns which addresses it can reach.
+	int six = socket(AF_INET6, SOCK_DGRAM, 0);
+	struct sockaddr_in6 name;
+	socklen_t k = sizeof name;
+	own = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(53)};
+	CHECK_EQ(connect(six, SA(own), sizeof own), 0);
+	CHECK_EQ(getsockname(six, SA(name), &k), 0);
+	CHECK(IN6_IS_ADDR_V4MAPPED(&name.sin6_addr));
+	CHECK_EQ(connect(six, SA(unspec), sizeof unspec), 0);
+	name = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(53)};
+	CHECK_EQ(connect(six, SA(name), sizeof name), 0);
+	CHECK_EQ(getsockname(six, SA(name), &k), 0);
+	CHECK(IN6_IS_ADDR_LOOPBACK(&name.sin6_addr));
+	close(six);
 	CHECK_ERR(getpeername(c, SA(own), &n), ENOTCONN);
 	CHECK_ERR(send(c, "x", 1, 0), EDESTADDRREQ);
 	CHECK_EQ(sendto(c, "more", 4, 0, SA(a), sizeof a), 4);

@@ -70,6 +70,13 @@ func (f *FS) addGlobal(top *dir) {
 			t.BaseInode.SetAttr(nil, &vfs.SetAttr{Valid: vfs.SetMode, Mode: 0o400}) // it has the kernel's addresses
 		}
 	}
+	// On Linux the directory is a process's, and this one a link.
+	if len(f.config.Net) > 0 {
+		own := top.sub("net")
+		for name, content := range f.config.Net {
+			own.file(name, func(*vfs.Context) string { return content() })
+		}
+	}
 	top.constant("cmdline", f.config.CommandLine)
 	top.file("cpuinfo", func(*vfs.Context) string {
 		if f.config.CPUInfo != nil {
@@ -202,8 +209,43 @@ func (f *FS) addGlobal(top *dir) {
 	vm.value("legacy_va_layout", "0", nil)
 
 	net := sys.sub("net")
-	net.sub("core").value("somaxconn", "4096", nil)
-	net.sub("ipv4").value("ip_local_port_range", "32768\t60999", nil)
+	for folder, values := range netValues {
+		d := net
+		for part := range strings.SplitSeq(folder, "/") {
+			d = d.sub(part)
+		}
+		for _, v := range values {
+			d.constant(v[0], v[1])
+		}
+	}
+}
+
+// netValues are the files of /proc/sys/net by folder. They can be read only: what they say is fixed.
+var netValues = map[string][][2]string{
+	"core": {
+		{"somaxconn", "4096"}, {"rmem_default", "212992"}, {"rmem_max", "212992"}, {"wmem_default", "212992"}, {"wmem_max", "212992"},
+		{"optmem_max", "131072"}, {"netdev_max_backlog", "1000"}, {"default_qdisc", "pfifo_fast"}, {"busy_poll", "0"}, {"busy_read", "0"},
+	},
+	"ipv4": {
+		{"ip_local_port_range", "32768\t60999"}, {"ip_unprivileged_port_start", "1024"}, {"ip_forward", "0"}, {"ip_default_ttl", "64"},
+		{"ip_nonlocal_bind", "0"}, {"ip_local_reserved_ports", ""}, {"ip_no_pmtu_disc", "0"}, {"ping_group_range", "0\t2147483647"},
+		{"icmp_echo_ignore_all", "0"}, {"icmp_echo_ignore_broadcasts", "1"}, {"tcp_syncookies", "1"}, {"tcp_max_syn_backlog", "4096"},
+		{"tcp_rmem", "4096\t262144\t4194304"}, {"tcp_wmem", "4096\t262144\t4194304"}, {"tcp_sack", "1"}, {"tcp_timestamps", "1"},
+		{"tcp_window_scaling", "1"}, {"tcp_congestion_control", "cubic"}, {"tcp_available_congestion_control", "reno cubic"},
+		{"tcp_allowed_congestion_control", "reno cubic"}, {"tcp_keepalive_time", "7200"}, {"tcp_keepalive_intvl", "75"},
+		{"tcp_keepalive_probes", "9"}, {"tcp_fin_timeout", "60"}, {"tcp_syn_retries", "6"}, {"tcp_synack_retries", "5"},
+		{"tcp_retries1", "3"}, {"tcp_retries2", "15"}, {"tcp_fastopen", "0"}, {"tcp_tw_reuse", "2"}, {"tcp_ecn", "0"},
+		{"tcp_moderate_rcvbuf", "1"}, {"tcp_slow_start_after_idle", "1"}, {"tcp_mem", "22800\t30400\t45600"}, {"udp_mem", "45600\t60800\t91200"},
+		{"tcp_max_tw_buckets", "8192"}, {"tcp_abort_on_overflow", "0"}, {"tcp_mtu_probing", "0"}, {"tcp_no_metrics_save", "0"},
+	},
+	"ipv6":               {{"bindv6only", "0"}, {"ip_nonlocal_bind", "0"}},
+	"ipv6/conf/all":      {{"disable_ipv6", "0"}, {"forwarding", "0"}, {"accept_ra", "1"}, {"hop_limit", "64"}},
+	"ipv6/conf/default":  {{"disable_ipv6", "0"}, {"forwarding", "0"}, {"accept_ra", "1"}, {"hop_limit", "64"}},
+	"ipv6/conf/lo":       {{"disable_ipv6", "0"}, {"forwarding", "0"}, {"hop_limit", "64"}},
+	"ipv4/conf/all":      {{"forwarding", "0"}, {"rp_filter", "0"}, {"accept_redirects", "1"}, {"arp_ignore", "0"}, {"arp_announce", "0"}},
+	"ipv4/conf/default":  {{"forwarding", "0"}, {"rp_filter", "0"}, {"accept_redirects", "1"}, {"arp_ignore", "0"}, {"arp_announce", "0"}},
+	"ipv4/neigh/default": {{"gc_thresh1", "128"}, {"gc_thresh2", "512"}, {"gc_thresh3", "1024"}},
+	"unix":               {{"max_dgram_qlen", "10"}},
 }
 
 func (f *FS) cpuTime() (user, system int64) {

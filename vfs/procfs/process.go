@@ -109,6 +109,9 @@ func init() {
 		{"mountinfo", false, content(mountInfo)},
 		{"mountstats", true, content(mountStats)},
 		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
+		{"net", false, func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+			return f.newLink(ino, func(*vfs.Context) (string, error) { return "/proc/net", nil })
+		}},
 		{"oom_adj", false, oomAdj},
 		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
 		{"oom_score_adj", false, oomScoreAdj},

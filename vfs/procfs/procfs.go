@@ -25,6 +25,8 @@ type Config struct {
 	CommandLine string
 	// CPUInfo is /proc/cpuinfo.
 	CPUInfo func() string
+	// Net is /proc/net: names of files and what makes their content.
+	Net map[string]func() string
 	// Elver is /proc/elver: names of files and what makes their content.
 	Elver map[string]func() string
 }
