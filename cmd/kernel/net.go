@@ -36,6 +36,7 @@ func registerFamilies() *inet.Network {
 		net.Register(number, inet.Family{Network: network, Number: number})
 	}
 	net.RegisterInterfaces(network.Ioctl)
+	network.Follow(func(e inet.Event) { netlink.Announce(network, e) })
 	net.Register(unix.AF_PACKET, inet.PacketFamily{Network: network})
 	net.Register(unix.AF_NETLINK, netlink.Family{Network: network})
 	return network

@@ -213,14 +213,11 @@ func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
 
 // Configure gives the interface the lease's address and routes.
 func (n *Network) Configure(nic tcpip.NICID, l *Lease) error {
-	s := n.Stack()
-	err := s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: l.Address}, stack.AddressProperties{})
-	if err != nil {
-		return errnoOf(err)
+	if err := n.AddAddress(nic, l.Address); err != nil {
+		return err
 	}
-	s.AddRoute(tcpip.Route{Destination: l.Address.Subnet(), NIC: nic})
 	if l.Gateway.Len() != 0 {
-		s.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: l.Gateway, NIC: nic})
+		return n.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: l.Gateway, NIC: nic})
 	}
 	return nil
 }

@@ -46,6 +46,9 @@ type Network struct {
 	once  sync.Once
 	stack *stack.Stack
 
+	changed  func(Event)
+	routesMu sync.Mutex // is held while routes change
+
 	mu   sync.Mutex // guards what follows
 	next tcpip.NICID
 }

@@ -20,6 +20,7 @@ type Interface struct {
 	MTU       int
 	MAC       tcpip.LinkAddress
 	Loopback  bool
+	Up        bool
 	Addresses []tcpip.ProtocolAddress
 	Stats     tcpip.NICStats
 }
@@ -29,7 +30,7 @@ func (n *Network) Interfaces() []Interface {
 	var list []Interface
 	for id, info := range n.Stack().NICInfo() {
 		list = append(list, Interface{
-			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback,
+			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback, Up: info.Flags.Up,
 			Addresses: info.ProtocolAddresses, Stats: info.Stats,
 		})
 	}
@@ -48,10 +49,14 @@ func (n *Network) byName(name string) (tcpip.NICID, bool) {
 
 // Flags returns IFF_* of the interface.
 func (i *Interface) Flags() uint32 {
-	if i.Loopback {
-		return unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOOPBACK
+	flags := uint32(0)
+	if i.Up {
+		flags = unix.IFF_UP | unix.IFF_RUNNING
 	}
-	return unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_BROADCAST | unix.IFF_MULTICAST
+	if i.Loopback {
+		return flags | unix.IFF_LOOPBACK
+	}
+	return flags | unix.IFF_BROADCAST | unix.IFF_MULTICAST
 }
 
 // Hardware returns the ARPHRD_* of the interface.
@@ -97,7 +102,8 @@ const (
 	nameSize      = unix.IFNAMSIZ
 )
 
-// Ioctl answers the requests of netdevice(7) that only ask: ENOTTY, ENODEV, EADDRNOTAVAIL.
+// Ioctl answers the requests of netdevice(7), and those that add and remove routes: ENOTTY, ENODEV,
+// EADDRNOTAVAIL, EPERM.
 func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, error) {
 	as := c.Thread.MM()
 	if number == unix.SIOCGIFCONF {
@@ -106,6 +112,9 @@ func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, erro
 	switch number {
 	case unix.SIOCGIFNAME, unix.SIOCGIFINDEX, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFNETMASK, unix.SIOCGIFBRDADDR,
 		unix.SIOCGIFDSTADDR, unix.SIOCGIFMTU, unix.SIOCGIFHWADDR, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
+	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFMTU, unix.SIOCSIFTXQLEN, unix.SIOCETHTOOL:
+	case unix.SIOCADDRT, unix.SIOCDELRT:
+		return 0, n.routeRequest(c, number, arg)
 	default:
 		return 0, unix.ENOTTY
 	}
@@ -126,6 +135,12 @@ func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, erro
 	}
 	i := &list[at]
 	value := r[nameSize:]
+	switch number {
+	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFMTU, unix.SIOCSIFTXQLEN:
+		return 0, n.change(c, number, i, value)
+	case unix.SIOCETHTOOL:
+		return 0, unix.EOPNOTSUPP
+	}
 	a, has := i.address4()
 	ipv4Value := func(b [4]byte) {
 		clear(value)

@@ -1,5 +1,6 @@
-// Package netlink is AF_NETLINK of protocol NETLINK_ROUTE (rtnetlink(7)), as far as programs ask it: which
-// interfaces, addresses and routes there are. Nothing can be changed by it, and nothing is announced.
+// Package netlink is AF_NETLINK of the protocols NETLINK_ROUTE (rtnetlink(7)), for interfaces, addresses,
+// routes and neighbours, which of them change being announced, and NETLINK_SOCK_DIAG (sock_diag(7)), for
+// sockets of AF_INET and AF_INET6.
 //
 // The package's only lock, Socket.mu, is a leaf, and nothing is copied from or to a program under it.
 package netlink
@@ -40,7 +41,7 @@ func (f Family) Socket(_ *vfs.Context, typ, protocol int) (net.Socket, error) {
 	if typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM {
 		return nil, unix.ESOCKTNOSUPPORT
 	}
-	if protocol != unix.NETLINK_ROUTE {
+	if protocol != unix.NETLINK_ROUTE && protocol != unix.NETLINK_SOCK_DIAG {
 		return nil, unix.EPROTONOSUPPORT
 	}
 	s := &Socket{network: f.Network}
@@ -83,6 +84,9 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	r := waiter.WritableEvents
 	if len(s.received) > 0 {
 		r |= waiter.ReadableEvents
+	}
+	if s.Error.Load() != 0 {
+		r |= waiter.EventErr
 	}
 	return r & mask
 }
@@ -171,10 +175,58 @@ func (s *Socket) Peer(to []byte) ([]byte, error) { return appendAddress(to, 0, 0
 
 // SetOption takes the options of netlink(7), which all ask for more words or fewer.
 func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error {
-	if level == unix.SOL_NETLINK {
+	if level != unix.SOL_NETLINK {
+		return s.Base.SetOption(c, level, name, value)
+	}
+	switch name {
+	case unix.NETLINK_ADD_MEMBERSHIP, unix.NETLINK_DROP_MEMBERSHIP:
+		if len(value) < 4 {
+			return unix.EINVAL
+		}
+		group := binary.LittleEndian.Uint32(value)
+		if group == 0 || group > 32 { // of those from 33 up, nothing is told here
+			if group == 0 || group > maxGroup {
+				return unix.EINVAL
+			}
+			return nil
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if bit := uint32(1) << (group - 1); name == unix.NETLINK_ADD_MEMBERSHIP {
+			s.groups |= bit
+		} else {
+			s.groups &^= bit
+		}
 		return nil
 	}
-	return s.Base.SetOption(c, level, name, value)
+	return nil
+}
+
+// maxGroup is the last group of rtnetlink (RTNLGRP_MAX).
+const maxGroup = 38
+
+// announce sends a message to the sockets of NETLINK_ROUTE that are in a group. A socket that doesn't
+// receive learns by ENOBUFS that it missed some.
+func announce(group uint32, message []byte) {
+	for _, e := range net.Open(unix.AF_NETLINK) {
+		s, ok := e.Socket.(*Socket)
+		if !ok {
+			continue
+		}
+		if _, _, protocol := s.Kind(); protocol != unix.NETLINK_ROUTE {
+			continue
+		}
+		s.mu.Lock()
+		wants, full := s.groups>>(group-1)&1 != 0, len(s.received) >= maxQueued
+		s.mu.Unlock()
+		switch {
+		case wants && full:
+			s.Error.Store(int32(unix.ENOBUFS))
+			s.queue.Notify(waiter.EventErr)
+		case wants:
+			s.put([][]byte{message})
+		}
+	}
 }
 
 // Ioctl answers the requests about interfaces.
@@ -225,8 +277,12 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 		if length < sizeofHeader || length > len(p) {
 			break
 		}
-		a := answer{port: port, request: p[:length]}
-		a.serve(s.network)
+		a := answer{port: port, request: p[:length], mayChange: c.Creds.HasCap(unix.CAP_NET_ADMIN)}
+		if _, _, protocol := s.Kind(); protocol == unix.NETLINK_SOCK_DIAG {
+			a.diagnose(s.network)
+		} else {
+			a.serve(s.network)
+		}
 		s.put(a.parts())
 		p = p[min((length+3)&^3, len(p)):]
 	}
@@ -258,6 +314,9 @@ func (s *Socket) put(parts [][]byte) {
 
 // Recv receives a datagram: EAGAIN.
 func (s *Socket) Recv(_ *vfs.Context, dst *mm.Buffer, m *net.Message) (int, error) {
+	if err := s.TakeError(); err != nil {
+		return 0, err
+	}
 	s.mu.Lock()
 	if len(s.received) == 0 {
 		s.mu.Unlock()

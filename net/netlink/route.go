@@ -14,8 +14,10 @@ import (
 type answer struct {
 	port    uint32
 	request []byte
-	done    [][]byte // whole datagrams
-	current []byte
+	// mayChange says that who asks has CAP_NET_ADMIN.
+	mayChange bool
+	done      [][]byte // whole datagrams
+	current   []byte
 }
 
 // parts returns the datagrams of the answer.
@@ -86,11 +88,18 @@ func (a *answer) serve(n *inet.Network) {
 	case typ == unix.RTM_GETLINK && !dump:
 		a.link(n, body)
 		return
-	case !dump:
-		if typ == unix.RTM_GETADDR || typ == unix.RTM_GETROUTE {
-			a.fail(unix.EOPNOTSUPP)
-		} else {
-			a.fail(unix.EPERM)
+	case typ == unix.RTM_GETROUTE && !dump:
+		a.way(n, body)
+		return
+	case typ&3 != typeGet&3 || !dump:
+		errno := unix.Errno(unix.EOPNOTSUPP)
+		if typ&3 != typeGet&3 {
+			if errno = unix.EPERM; a.mayChange {
+				errno = change(n, typ, flags, body)
+			}
+		}
+		if errno != 0 || flags&unix.NLM_F_ACK != 0 {
+			a.fail(errno)
 		}
 		return
 	}
@@ -103,15 +112,21 @@ func (a *answer) serve(n *inet.Network) {
 	case unix.RTM_GETADDR:
 		for _, i := range n.Interfaces() {
 			for _, address := range i.Addresses {
-				a.putAddress(&i, address, family)
+				if family == unix.AF_UNSPEC || family == familyOf(address.AddressWithPrefix.Address) {
+					a.putAddress(unix.RTM_NEWADDR, unix.NLM_F_MULTI, &i, address)
+				}
 			}
 		}
 	case unix.RTM_GETROUTE:
 		for _, r := range n.Stack().GetRouteTable() {
-			a.putRoute(&r, family)
+			if family == unix.AF_UNSPEC || family == familyOf(r.Destination.ID()) {
+				a.putRoute(unix.RTM_NEWROUTE, unix.NLM_F_MULTI, &r)
+			}
 		}
+	case unix.RTM_GETNEIGH:
+		a.neighbours(n, family)
 	}
-	// What else there is on Linux, rules and neighbours, is empty here.
+	// What else there is on Linux, rules for one, is empty here.
 	a.message(unix.NLMSG_DONE, unix.NLM_F_MULTI, func(b []byte) []byte { return append(b, 0, 0, 0, 0) })
 }
 
@@ -170,12 +185,9 @@ func familyOf(a tcpip.Address) byte {
 	return unix.AF_INET6
 }
 
-func (a *answer) putAddress(i *inet.Interface, p tcpip.ProtocolAddress, family byte) {
+func (a *answer) putAddress(typ, flags uint16, i *inet.Interface, p tcpip.ProtocolAddress) {
 	address := p.AddressWithPrefix.Address
-	if family != unix.AF_UNSPEC && family != familyOf(address) {
-		return
-	}
-	a.message(unix.RTM_NEWADDR, unix.NLM_F_MULTI, func(b []byte) []byte {
+	a.message(typ, flags, func(b []byte) []byte {
 		scope := byte(unix.RT_SCOPE_UNIVERSE)
 		if i.Loopback {
 			scope = unix.RT_SCOPE_HOST
@@ -195,12 +207,9 @@ func (a *answer) putAddress(i *inet.Interface, p tcpip.ProtocolAddress, family b
 	})
 }
 
-func (a *answer) putRoute(r *tcpip.Route, family byte) {
+func (a *answer) putRoute(typ, flags uint16, r *tcpip.Route) {
 	to := r.Destination.ID()
-	if family != unix.AF_UNSPEC && family != familyOf(to) {
-		return
-	}
-	a.message(unix.RTM_NEWROUTE, unix.NLM_F_MULTI, func(b []byte) []byte {
+	a.message(typ, flags, func(b []byte) []byte {
 		table, scope, kind := byte(unix.RT_TABLE_MAIN), byte(unix.RT_SCOPE_LINK), byte(unix.RTN_UNICAST)
 		switch {
 		case r.NIC == inet.LoopbackNIC:
