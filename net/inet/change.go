@@ -84,17 +84,17 @@ func (n *Network) AddRoute(r tcpip.Route) error {
 	if len(table) >= maxRoutes {
 		return unix.ENOBUFS
 	}
-	for _, t := range table {
-		if t.NIC == r.NIC && t.Destination.Equal(r.Destination) && t.Gateway == r.Gateway {
-			return unix.EEXIST
-		}
-	}
 	if r.Gateway.Len() != 0 && r.NIC == 0 {
 		at := slices.IndexFunc(table, func(t tcpip.Route) bool { return t.Gateway.Len() == 0 && t.Destination.Contains(r.Gateway) })
 		if at < 0 {
 			return unix.ENETUNREACH
 		}
 		r.NIC = table[at].NIC
+	}
+	for _, t := range table {
+		if t.NIC == r.NIC && t.Destination.Equal(r.Destination) && t.Gateway == r.Gateway {
+			return unix.EEXIST
+		}
 	}
 	if !s.HasNIC(r.NIC) {
 		return unix.ENODEV
@@ -128,7 +128,7 @@ func (n *Network) SetUp(nic tcpip.NICID, up bool) error {
 	if !ok {
 		return unix.ENODEV
 	}
-	if info.Flags.Up == up {
+	if info.Flags.Running == up { // netstack always says Up
 		return nil
 	}
 	var err tcpip.Error

@@ -30,7 +30,7 @@ func (n *Network) Interfaces() []Interface {
 	var list []Interface
 	for id, info := range n.Stack().NICInfo() {
 		list = append(list, Interface{
-			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback, Up: info.Flags.Up,
+			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback, Up: info.Flags.Running,
 			Addresses: info.ProtocolAddresses, Stats: info.Stats,
 		})
 	}
@@ -51,7 +51,7 @@ func (n *Network) byName(name string) (tcpip.NICID, bool) {
 func (i *Interface) Flags() uint32 {
 	flags := uint32(0)
 	if i.Up {
-		flags = unix.IFF_UP | unix.IFF_RUNNING
+		flags = unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOWER_UP
 	}
 	if i.Loopback {
 		return flags | unix.IFF_LOOPBACK

@@ -61,6 +61,9 @@ const (
 	udpHeader6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
 )
 
+// stateListen is TCP_LISTEN.
+const stateListen = 10
+
 // procAddress writes an address as these files do: words as the machine holds them.
 func procAddress(family int, a tcpip.FullAddress) string {
 	b := appendAddress(nil, family, a)
@@ -175,6 +178,9 @@ func (n *Network) procSockets(protocol, family int) string {
 		width = len(head) - 1
 	}
 	for at, i := range n.Sockets(protocol, family) {
+		if i.State == stateListen {
+			i.SendQueue = 0 // sock_diag(7) shows the backlog there
+		}
 		line := fmt.Sprintf("%*d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d", sl, at, procAddress(family, i.Local), procAddress(family, i.Peer),
 			i.State, i.SendQueue, i.ReceiveQueue, i.Owner.UID, i.Owner.Inode)
 		if protocol == unix.IPPROTO_TCP {

@@ -205,7 +205,8 @@ func (a *answer) way(n *inet.Network, body []byte) {
 		b = append(b, family, byte(to.BitLen()), 0, 0, unix.RT_TABLE_MAIN, 0, 0, kind, 0, 2, 0, 0) // RTM_F_CLONED
 		b = attribute(b, unix.RTA_DST, to.AsSlice())
 		b = attribute32(b, unix.RTA_OIF, int(nic))
-		b = attribute(b, unix.RTA_PREFSRC, r.LocalAddress().AsSlice())
+		source := r.LocalAddress()
+		b = attribute(b, unix.RTA_PREFSRC, source.AsSlice())
 		if next := r.NextHop(); next.Len() != 0 && next != to {
 			b = attribute(b, unix.RTA_GATEWAY, next.AsSlice())
 		}

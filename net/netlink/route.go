@@ -173,6 +173,8 @@ func (a *answer) putLink(i *inet.Interface, flags uint16) {
 		b = attribute(b, unix.IFLA_BROADCAST, everybody)
 		b = attribute32(b, unix.IFLA_MTU, i.MTU)
 		b = attribute32(b, unix.IFLA_TXQLEN, 1000)
+		b = attribute32(b, unix.IFLA_GROUP, 0)
+		b = attribute(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
 		return attribute(b, unix.IFLA_OPERSTATE, []byte{state})
 	})
 }

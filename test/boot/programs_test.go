@@ -46,6 +46,7 @@ var selfChecking = []struct {
 	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 0},
+	{"network", "netlinks", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "loopback", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},
