@@ -52,6 +52,8 @@ func init() {
 			func() []option { return new(runOptions).table() }, runCommand, runDetail},
 		{"build", "[OPTION]... THING -o FILE [-- ARGUMENT...]", "make one file that boots and runs a program, a directory or an image",
 			func() []option { return new(buildOptions).table() }, buildCommand, buildDetail},
+		{"inspect", "[OPTION]... THING [PROGRAM]", "say what a program needs, and whether it should run",
+			func() []option { return new(inspectOptions).table() }, inspectCommand, inspectDetail},
 		{"version", "", "say which version this is", nil, versionCommand, ""},
 		{"completion", "bash|zsh|fish", "print a script that completes elver's words in that shell", nil, completionCommand, completionDetail},
 		{"help", "[COMMAND|TOPIC]", "explain a command or a topic", nil, helpCommand, ""},

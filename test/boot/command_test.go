@@ -13,22 +13,40 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-var elverCommand = filepath.Join(root, "build/elver")
+var buildElver = sync.OnceValues(func() (string, string) {
+	path := filepath.Join(cache, "bin/elver")
+	cmd := exec.Command("go", "build", "-o", path, "./cmd/elver")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "go build ./cmd/elver: " + err.Error() + "\n" + string(out)
+	}
+	return path, ""
+})
+
+// elverCommand returns the path of the command elver, made for the tests.
+func elverCommand(t testing.TB) string {
+	t.Helper()
+	path, problem := buildElver()
+	if problem != "" {
+		t.Fatal(problem)
+	}
+	return path
+}
 
 // run returns the words of "elver run" with the options that the tests want.
 func run(t testing.TB, words ...string) []string {
 	t.Helper()
-	if _, err := os.Stat(elverCommand); err != nil {
-		t.Fatal("there is no build/elver: run make first")
-	}
-	return append([]string{elverCommand, "run", "--accel", "tcg", "--kernel", kernelImage}, words...)
+	return append([]string{elverCommand(t), "run", "--accel", "tcg", "--kernel", kernelImage}, words...)
 }
 
 // elver runs "elver run" and waits for its end.
@@ -345,7 +363,10 @@ func TestElverRun(t *testing.T) {
 // TestElverTar is a pipeline of the README: what tar writes inside is an archive outside.
 func TestElverTar(t *testing.T) {
 	t.Parallel()
-	r := execute(100*time.Second, "", []string{"sh", "-c", `"$@" | tar t`, "sh", elverCommand, "run", "--accel", "tcg", "--kernel", kernelImage, "tar", "--", "c", "."})
+	words := run(t, "tar", "--", "c", ".")
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	r := execute(100*time.Second, "", append([]string{"sh", "-c", `"$@" | tar t`, "sh"}, words...))
 	if r.status != 0 || !strings.Contains(r.stdout, "./etc/passwd\n") || strings.Contains(r.stdout, "failure") {
 		t.Errorf("%v", r)
 	}
@@ -377,7 +398,7 @@ func TestElverPublish(t *testing.T) {
 	image := dockerSave(t, imageConfig{Entrypoint: []string{"/bin/busybox", "httpd", "-f", "-h", "/www"}, User: "33:33"},
 		layer(t, append(busyboxRecords(t), record{name: "www/index.html", content: "served\n", mode: 0o644})...))
 	port := freePort(t)
-	cmd := exec.Command(elverCommand)
+	cmd := exec.Command(elverCommand(t))
 	cmd.Args = run(t, "-p", fmt.Sprintf("127.0.0.1:%d:80", port), image)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -541,7 +562,7 @@ func TestElverBuild(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "app, one.kernel")
 	made := func(t *testing.T, words ...string) {
 		t.Helper()
-		if r := execute(60*time.Second, "", append([]string{elverCommand, "build", "--kernel", kernelImage, "-o", output}, words...)); r.status != 0 {
+		if r := execute(60*time.Second, "", append([]string{elverCommand(t), "build", "--kernel", kernelImage, "-o", output}, words...)); r.status != 0 {
 			t.Fatalf("%v", r)
 		}
 	}
@@ -609,4 +630,110 @@ func TestElverBuild(t *testing.T) {
 	if r.stdout != "bin\ndev\nlarge\n167772160\nbcdef" {
 		t.Errorf("%v", r)
 	}
+}
+
+// TestElverEmbedded: the command that make builds has the kernel inside.
+func TestElverEmbedded(t *testing.T) {
+	t.Parallel()
+	made := filepath.Join(root, "build/elver")
+	if _, err := os.Stat(made); err != nil {
+		t.Skip("there is no build/elver: make builds it")
+	}
+	cmd := exec.Command(made, "run", "--accel", "tcg", build(t, staticPIE, "helloworld"))
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	stuck := time.AfterFunc(60*time.Second, func() { cmd.Process.Signal(syscall.SIGTERM) })
+	defer stuck.Stop()
+	if out, err := cmd.Output(); string(out) != hello || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// inspection is what elver inspect --json says.
+type inspection struct {
+	Path               string
+	Libraries          []struct{ Name, Path string }
+	Missing            []string
+	SystemCalls        []string
+	SystemCallsMissing []string
+	ShouldRun          bool
+}
+
+func inspect(t *testing.T, words ...string) (i inspection, status int) {
+	t.Helper()
+	r := execute(60*time.Second, "", append([]string{elverCommand(t), "inspect", "--json"}, words...))
+	if err := json.Unmarshal([]byte(r.stdout), &i); err != nil {
+		t.Fatalf("%v: %v", err, r)
+	}
+	return i, r.status
+}
+
+// TestElverInspect: what a program does is among what inspect says it can.
+func TestElverInspect(t *testing.T) {
+	t.Parallel()
+	traced := regexp.MustCompile(`(?m)^(?:\[[^]]*\] *|[0-9]+ +)?([a-z_0-9]+)\(`)
+	for _, words := range [][]string{
+		{"/bin/ls", "-la", "/"}, {"/bin/bash", "-c", "(ls); echo $(cat /etc/passwd)"}, {busybox(t), "ls"}, {build(t, goProgram, "gobasics")},
+		{build(t, musl, "pipes")}, {build(t, staticPIE, "threads")},
+	} {
+		t.Run(filepath.Base(words[0]), func(t *testing.T) {
+			if _, err := os.Stat(words[0]); err != nil {
+				t.Skip(err)
+			}
+			i, status := inspect(t, words[0])
+			if !i.ShouldRun || status != 0 || len(i.Missing) != 0 || len(i.SystemCalls) < 20 || len(i.SystemCalls) > 250 {
+				t.Errorf("status %d, %+v", status, i)
+			}
+			r := elver(t, "", append([]string{"--strace"}, words...)...)
+			calls := traced.FindAllStringSubmatch(r.stderr, -1)
+			if len(calls) < 10 {
+				t.Fatalf("no trace: %v", r)
+			}
+			for _, call := range calls {
+				if name := call[1]; name != "restart_syscall" && !slices.Contains(i.SystemCalls, name) {
+					t.Errorf("it made %s, which wasn't foreseen", name)
+				}
+			}
+		})
+	}
+	t.Run("directory", func(t *testing.T) {
+		dir := t.TempDir()
+		for _, err := range []error{
+			os.MkdirAll(filepath.Join(dir, "usr/bin"), 0o777), os.Symlink("usr/bin", filepath.Join(dir, "bin")), os.Symlink("/bin/tool", filepath.Join(dir, "init")),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := os.ReadFile("/bin/ls")
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "usr/bin/tool"), b, 0o777)
+		}
+		if err != nil {
+			t.Skip(err)
+		}
+		i, status := inspect(t, dir)
+		if i.ShouldRun || status != 1 || !slices.Contains(i.Missing, "libc.so.6") || !slices.Contains(i.Missing, "/lib64/ld-linux-x86-64.so.2") {
+			t.Errorf("status %d, %+v", status, i)
+		}
+	})
+	t.Run("image", func(t *testing.T) {
+		image := dockerSave(t, imageConfig{Entrypoint: []string{"entry.sh"}, Env: []string{"PATH=/opt:/bin"}},
+			layer(t, append(busyboxRecords(t), record{name: "opt/entry.sh", content: "#!/bin/sh\n"})...))
+		if i, status := inspect(t, image); !i.ShouldRun || status != 0 || i.Path != "/bin/sh" {
+			t.Errorf("status %d, %+v", status, i)
+		}
+	})
+	t.Run("foreign", func(t *testing.T) {
+		b, err := os.ReadFile(busybox(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[18] = 183 // EM_AARCH64
+		r := execute(60*time.Second, "", []string{elverCommand(t), "inspect", write(t, "foreign", b)})
+		if r.status != 1 || !strings.Contains(r.stderr, "AARCH64") {
+			t.Errorf("%v", r)
+		}
+	})
 }

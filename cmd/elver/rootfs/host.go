@@ -201,7 +201,11 @@ func (t *Tree) addExecutable(path string, depth int) (*Program, error) {
 		if depth++; depth > 5 {
 			return nil, fmt.Errorf("%s: scripts that interpret one another", path)
 		}
-		for _, needed := range append([]string{p.Interpreter}, p.envProgram()...) {
+		needs := []string{p.Interpreter}
+		if named := p.EnvProgram(Host()); named != "" {
+			needs = append(needs, named)
+		}
+		for _, needed := range needs {
 			if _, err := t.addExecutable(needed, depth); err != nil {
 				if errors.Is(err, os.ErrNotExist) {
 					return nil, fmt.Errorf("%s is a script for %s, which is not on this machine: install it, or run a root file system that has it", path, needed)

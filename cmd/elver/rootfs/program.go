@@ -93,10 +93,11 @@ func (p *Program) Files() []string {
 	return files
 }
 
-// envProgram returns the program that a "#!/usr/bin/env NAME" script asks for, as a path.
-func (p *Program) envProgram() []string {
+// EnvProgram returns the path of the program that a "#!/usr/bin/env NAME" script asks for, empty if it asks
+// for none. What isn't found is returned as its name.
+func (p *Program) EnvProgram(files FS) string {
 	if path.Base(p.Interpreter) != "env" {
-		return nil
+		return ""
 	}
 	words := strings.Fields(p.ScriptArg)
 	if len(words) > 0 && (words[0] == "-S" || words[0] == "--split-string") {
@@ -107,13 +108,14 @@ func (p *Program) envProgram() []string {
 			continue
 		}
 		for _, dir := range strings.Split(DefaultPath, ":") {
-			if info, err := os.Stat(path.Join(dir, w)); err == nil && info.Mode().IsRegular() {
-				return []string{path.Join(dir, w)}
+			if f, err := files.Open(path.Join(dir, w)); err == nil {
+				f.Close()
+				return path.Join(dir, w)
 			}
 		}
-		return []string{w}
+		return w
 	}
-	return nil
+	return ""
 }
 
 // DefaultPath is where programs are looked for in a root that doesn't say otherwise.
