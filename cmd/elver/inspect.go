@@ -115,8 +115,11 @@ func inspectCommand(words []string) (int, error) {
 // inspectFailure says that something can't be run, which is what was asked.
 func inspectFailure(o *inspectOptions, name string, err error) (int, error) {
 	var f failure
-	if errors.As(err, &f) && f.status == statusNotFound {
-		return f.status, err
+	if errors.As(err, &f) {
+		if f.status == statusNotFound {
+			return f.status, err
+		}
+		err = f.err
 	}
 	if o.json {
 		return 1, errors.Join(err, json.NewEncoder(os.Stdout).Encode(map[string]any{"path": name, "shouldRun": false, "error": err.Error()}))
