@@ -27,7 +27,6 @@ func (i *inode) Lookup(_ *vfs.Context, n string) (vfs.Inode, error) {
 	}
 	found, err := i.lookup(n, nil)
 	if err != nil {
-		i.noteMissing(n, err)
 		return nil, err
 	}
 	return found, nil
@@ -54,7 +53,6 @@ func (i *inode) Revalidate(c *vfs.Context, n string, known vfs.Inode) (vfs.Inode
 	}
 	found, err := i.lookup(n, old)
 	if err != nil {
-		i.noteMissing(n, err)
 		return nil, err
 	}
 	return found, nil
@@ -67,8 +65,33 @@ func (i *inode) Forget(n string, known vfs.Inode) {
 	}
 }
 
-// lookup asks the server for name. known is what it was before, or nil.
+// renameRetries is how often a name is looked up that may be missing because of a rename.
+const renameRetries = 8
+
+// lookup asks the server for name, and remembers if it isn't there. known is what it was before, or nil.
+//
+// To a server like QEMU's a fid is a path: while a directory above is renamed it may miss what is there. Such
+// an answer isn't believed.
 func (i *inode) lookup(n string, known *inode) (*inode, error) {
+	f := i.fs
+	for try := 0; ; try++ {
+		over := f.renamesOver.Load()
+		found, err := i.ask(n, known)
+		if err == nil {
+			return found, nil
+		}
+		quiet := f.renamesBegun.Load() == over
+		if quiet {
+			i.noteMissing(n, err)
+		}
+		if quiet || err != unix.ENOENT || try == renameRetries {
+			return nil, err
+		}
+	}
+}
+
+// ask is one request of lookup.
+func (i *inode) ask(n string, known *inode) (*inode, error) {
 	f := i.fs
 	dir, err := i.acquire()
 	if err != nil {
@@ -382,7 +405,10 @@ func (i *inode) Rename(_ *vfs.Context, n string, moved vfs.Inode, newDir vfs.Ino
 		return err
 	}
 	defer to.release(dest)
-	if err := i.fs.c.rename(from, n, dest, newName); err != nil {
+	i.fs.renamesBegun.Add(1)
+	err = i.fs.c.rename(from, n, dest, newName)
+	i.fs.renamesOver.Add(1)
+	if err != nil {
 		return err
 	}
 	i.changed()

@@ -106,6 +106,9 @@ type FS struct {
 	dirty      map[*file]struct{}
 	dirtyTimer *time.Timer
 
+	// Renames that began and those that are over: see inode.lookup.
+	renamesBegun, renamesOver atomic.Uint64
+
 	createdMu sync.Mutex
 	created   *file // the last file that was made, with its open fid
 

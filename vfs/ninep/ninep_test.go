@@ -471,6 +471,23 @@ func TestHostChangesShow(t *testing.T) {
 	m.want("removed", m.Stat(vfs.AtCWD, "/gone", 0, &a), unix.ENOENT)
 }
 
+// That a name is missing isn't believed while something is renamed: a server whose fids are paths may not find
+// what is there.
+func TestMissingWhileRenaming(t *testing.T) {
+	m := mount(t)
+	var a vfs.Attr
+	m.fs.renamesBegun.Add(1)
+	m.want("missing", m.Stat(vfs.AtCWD, "/f", 0, &a), unix.ENOENT)
+	m.hostWrite("f", "there")
+	if got := m.read("/f"); got != "there" {
+		t.Errorf("read %q", got)
+	}
+	m.fs.renamesOver.Add(1)
+	m.want("missing", m.Stat(vfs.AtCWD, "/g", 0, &a), unix.ENOENT)
+	m.hostWrite("g", "late")
+	m.want("remembered", m.Stat(vfs.AtCWD, "/g", 0, &a), unix.ENOENT)
+}
+
 // Names that were found are looked up again when they are old: the host may have put another file there.
 func TestHostReplaces(t *testing.T) {
 	m := mount(t)
