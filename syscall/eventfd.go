@@ -120,9 +120,12 @@ var memfds = sync.OnceValue(func() *tmpfs.FS { return tmpfs.New(tmpfs.Options{})
 func sysMemfdCreate(t *kernel.Thread, a *args) (uint64, error) {
 	const maxName = 249 // what NAME_MAX leaves beside "memfd:"
 	flags := a.uint(1)
+	if flags&unix.MFD_HUGETLB != 0 && flags&^(unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB|unix.MFD_HUGE_MASK<<unix.MFD_HUGE_SHIFT) == 0 {
+		return 0, unix.ENODEV // no huge pages of any size
+	}
 	if flags&^(unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL|unix.MFD_EXEC) != 0 ||
 		flags&(unix.MFD_NOEXEC_SEAL|unix.MFD_EXEC) == unix.MFD_NOEXEC_SEAL|unix.MFD_EXEC {
-		return 0, unix.EINVAL // MFD_HUGETLB too: there are no huge pages to reserve
+		return 0, unix.EINVAL
 	}
 	name, err := t.MM().CopyInString(a.arg(0), maxName+1)
 	if err == unix.ENAMETOOLONG {

@@ -83,6 +83,11 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 	case unix.F_GETSIG:
 		_, _, signal := d.Owner()
 		return uint64(signal), nil
+	case fCreatedQuery:
+		if d.Created() {
+			return 1, nil
+		}
+		return 0, nil
 	case unix.F_GET_SEALS, unix.F_ADD_SEALS:
 		s, ok := d.File().(tmpfs.Sealer)
 		if !ok {
@@ -227,3 +232,6 @@ func sysFlock(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, d.Flock(c, operation, a.int(1)&unix.LOCK_NB == 0)
 	})
 }
+
+// fCreatedQuery is F_CREATED_QUERY (Linux 6.12: include/uapi/linux/fcntl.h).
+const fCreatedQuery = 1024 + 4

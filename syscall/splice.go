@@ -33,6 +33,9 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 	if in == nil && out == nil || in == out || to.Flags()&unix.O_APPEND != 0 {
 		return 0, unix.EINVAL
 	}
+	if from.Anonymous() || to.Anonymous() || isDirectory(from) {
+		return 0, unix.EINVAL
+	}
 	x := transfer{from: from, to: to, nonBlocking: flags&unix.SPLICE_F_NONBLOCK != 0}
 	if x.fromOff, err = offsetAt(t, a.arg(1)); err != nil {
 		return 0, err
@@ -60,6 +63,11 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, err
 	}
 	return done, giveOffset(t, a.arg(3), x.toOff)
+}
+
+func isDirectory(d *vfs.Description) bool {
+	mode, _, _ := d.Inode().Perm()
+	return mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // tee(2)

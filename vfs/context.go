@@ -384,7 +384,7 @@ func (c *Context) chmod(p Path, mode uint32) error {
 		return unix.EOPNOTSUPP
 	}
 	mode &= 0o7777
-	if mode&unix.S_ISGID != 0 && typ&unix.S_IFMT != unix.S_IFDIR && !c.Creds.InGroup(gid) && !c.Creds.HasCap(unix.CAP_FSETID) {
+	if mode&unix.S_ISGID != 0 && !c.Creds.InGroup(gid) && !c.Creds.HasCap(unix.CAP_FSETID) {
 		mode &^= unix.S_ISGID
 	}
 	return p.setAttr(c, &SetAttr{Valid: SetMode, Mode: mode})

@@ -93,6 +93,7 @@ type Description struct {
 
 	waiter   Waiter // the file, if it is one and the open allows reading
 	seekable bool
+	created  bool
 	sink     bool // the file is a Sink, and may be written to
 	socket   bool // the inode is one
 	told     bool // made by open: watchers hear of it
@@ -184,6 +185,13 @@ type Sink interface{ Swallows() }
 
 // Swallows says that a write takes everything, without a look at it, and that nobody wants to know.
 func (d *Description) Swallows() bool { return d.sink && watching.Load() == 0 }
+
+// Created says whether the open made the file.
+func (d *Description) Created() bool { return d.created }
+
+// Anonymous says whether the file is one of the kernel's objects that are in no file system: an eventfd, an
+// epoll instance and the like.
+func (d *Description) Anonymous() bool { return d.inode == Inode(theAnonInode) }
 
 // Readable says whether the open allows reading.
 func (d *Description) Readable() bool { return d.mode&mayRead != 0 }

@@ -261,7 +261,7 @@ func (c *Context) openPath(p Path, flags uint32, created bool) (*Description, er
 		return nil, err
 	}
 	d := NewDescription(file, p, flags)
-	d.told = true
+	d.told, d.created = true, created
 	d.happened(unix.IN_OPEN)
 	if flags&unix.O_TRUNC != 0 && typ == unix.S_IFREG && !created {
 		d.happened(unix.IN_MODIFY)

@@ -167,3 +167,26 @@ func (as *AddressSpace) Residents(start, end uint64) Residents {
 	}
 	return r
 }
+
+// PageState is what /proc/PID/pagemap tells of a page.
+type PageState struct {
+	Present   bool
+	Anonymous bool // private memory of the program's, not a file's or shared
+	Alone     bool // nobody else has the frame
+	Frame     uint64
+}
+
+// PageStates fills to with the states of the pages from addr on.
+func (as *AddressSpace) PageStates(addr uint64, to []PageState) {
+	as.lock()
+	defer as.unlock()
+	for k := range to {
+		to[k] = PageState{}
+		entry := as.table.Lookup(addr + uint64(k)*PageSize)
+		if entry == nil || *entry == 0 || *entry&amd64.EntryPresent == 0 {
+			continue
+		}
+		pa := entry.Frame()
+		to[k] = PageState{Present: true, Anonymous: *entry&entryAnon != 0, Alone: pa != zeroFrame && metal.Refs(pa) == 1, Frame: pa}
+	}
+}

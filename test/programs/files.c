@@ -1,6 +1,8 @@
 // Files of the root file system: what open(2) and its neighbours promise.
 // Works in a directory of its own under /tmp.
 #include "check.h"
+#include <sys/wait.h>
+#include <grp.h>
 #include <dirent.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -340,6 +342,29 @@ static void test_links(void)
 	CHECK_EQ(rmdir("inside"), 0);
 }
 
+// Who isn't in a directory's group can't make it set the group.
+static void test_set_group(void)
+{
+	struct stat st;
+	int status;
+
+	if (geteuid() != 0)
+		return; // on a host that doesn't let us
+	CHECK(make_dir());
+	CHECK_EQ(mkdir("group", 0700), 0);
+	CHECK_EQ(chown("group", 12345, 54321), 0);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(chmod(".", 0777) != 0 || setgroups(0, NULL) != 0 || setgid(12345) != 0 || setuid(12345) != 0 || chmod("group", 02770) != 0);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	CHECK_EQ(stat("group", &st), 0);
+	CHECK_EQ(st.st_mode, S_IFDIR | 0770);
+	CHECK_EQ(chmod("group", 02770), 0); // root may
+	CHECK_EQ(stat("group", &st), 0);
+	CHECK_EQ(st.st_mode, S_IFDIR | 02770);
+}
+
 static void test_rename(void)
 {
 	CHECK(make_dir());
@@ -523,7 +548,7 @@ static void test_clean(void)
 	CHECK_EQ(rmdir(dir), 0);
 }
 
-TESTS({"bad-arguments", test_bad_arguments}, {"read-and-write", test_read_and_write},
+TESTS({"set-group", test_set_group}, {"bad-arguments", test_bad_arguments}, {"read-and-write", test_read_and_write},
       {"partial-copies", test_partial_copies}, {"truncate-and-append", test_truncate_and_append},
       {"descriptors", test_descriptors}, {"directories", test_directories},
       {"many-entries", test_many_entries}, {"links", test_links}, {"rename", test_rename},

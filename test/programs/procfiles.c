@@ -248,5 +248,24 @@ static void test_settings(void)
 	CHECK(sysconf(_SC_NPROCESSORS_ONLN) >= 1);
 }
 
-TESTS({"every-pid", test_every_pid}, {"stat", test_stat}, {"status", test_status}, {"threads", test_threads}, {"memory", test_memory},
+static void test_pagemap(void)
+{
+	enum { pages = 4 };
+	char *p = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t e[pages];
+
+	CHECK(p != MAP_FAILED && fd >= 0);
+	p[4096] = 1;
+	CHECK_EQ(pread(fd, e, sizeof e, (uintptr_t)p / 4096 * 8), sizeof e);
+	CHECK_EQ(e[0] >> 63, 0);
+	CHECK_EQ(e[1] >> 61, 4); // present, and no file's
+	CHECK_EQ(e[2] >> 63, 0);
+	CHECK_ERR(pread(fd, e, 8, 4), EINVAL);
+	CHECK_ERR(pread(fd, e, 7, 8), EINVAL);
+	close(fd);
+	munmap(p, pages * 4096);
+}
+
+TESTS({"pagemap", test_pagemap}, {"every-pid", test_every_pid}, {"stat", test_stat}, {"status", test_status}, {"threads", test_threads}, {"memory", test_memory},
       {"limits", test_limits}, {"descriptors", test_descriptors}, {"machine", test_machine}, {"settings", test_settings})

@@ -1,5 +1,6 @@
 // splice, tee, vmsplice and sendfile between pipes, files and sockets.
 #include "check.h"
+#include <sys/eventfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/sendfile.h>
@@ -190,4 +191,17 @@ static void files(void)
 	close_all();
 }
 
-TESTS({"arguments", arguments}, {"pipes", pipes}, {"sockets", sockets}, {"files", files})
+// What can't be spliced is refused at once, before anybody waits for an empty pipe.
+static void unspliceable(void)
+{
+	int p[2], e = eventfd(0, 0), d = open("/", O_RDONLY | O_DIRECTORY), zero = open("/dev/zero", O_RDONLY);
+
+	CHECK(e >= 0 && d >= 0 && zero >= 0 && pipe(p) == 0);
+	CHECK_ERR(splice(d, NULL, p[1], NULL, 100, 0), EINVAL);
+	CHECK_ERR(splice(p[0], NULL, e, NULL, 8, 0), EINVAL);
+	CHECK_ERR(readahead(zero, 0, 4096), EINVAL);
+	CHECK_ERR(readahead(p[0], 0, 4096), EINVAL);
+	close(p[0]), close(p[1]), close(e), close(d), close(zero);
+}
+
+TESTS({"unspliceable", unspliceable}, {"arguments", arguments}, {"pipes", pipes}, {"sockets", sockets}, {"files", files})

@@ -115,6 +115,7 @@ func init() {
 		{"oom_adj", false, oomAdj},
 		{"oom_score", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0\n" })},
 		{"oom_score_adj", false, oomScoreAdj},
+		{"pagemap", false, pageMap},
 		{"personality", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 			return fmt.Sprintf("%08x\n", t.Personality())
 		})},
