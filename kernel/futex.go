@@ -45,6 +45,8 @@ type futexWaiter struct {
 	bitset     uint32
 	owner      *Thread // of a PI futex, for its waiters; guarded by the bucket
 	ownerDied  bool    // the futex was inherited; guarded by the bucket
+	wants      bool    // waits for the PI futex target to come after this one; guarded by the bucket
+	target     mm.Key
 	next, prev *futexWaiter
 	bucket     atomic.Pointer[futexBucket] // nil once it was woken; changed under both buckets' locks
 }
@@ -227,12 +229,12 @@ func (t *Thread) FutexWake(addr uint64, shared bool, n int, bitset uint32) (int,
 	return b.wake(key, n, bitset)
 }
 
-// wake wakes up to n waiters, one at least. EINVAL if a waiter waits for a PI futex. Precondition: b is locked.
+// wake wakes up to n waiters, one at least. EINVAL if a waiter waits for a PI futex, now or next. Precondition: b is locked.
 func (b *futexBucket) wake(key mm.Key, n int, bitset uint32) (woken int, err error) {
 	for w := b.head; w != nil; {
 		next := w.next
 		if w.bitset&bitset != 0 && w.key == key {
-			if w.owner != nil {
+			if w.owner != nil || w.wants {
 				return woken, unix.EINVAL
 			}
 			b.release(w)
@@ -286,7 +288,7 @@ func (t *Thread) FutexRequeue(addr, addr2 uint64, shared bool, wake, requeue int
 		end := w == last // what is moved within one bucket goes behind it
 		if w.key == key {
 			switch {
-			case w.owner != nil:
+			case w.owner != nil || w.wants:
 				return 0, unix.EINVAL
 			case woken < wake:
 				b.release(w)

@@ -66,6 +66,15 @@ func sysFutex(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, t.FutexLockPI(addr, shared, true, kernel.Never)
 	case futexUnlockPI:
 		return 0, t.FutexUnlockPI(addr, shared)
+	case futexWaitRequeuePI:
+		d, err := absoluteAt(t, a.arg(3), realtime)
+		if err != nil {
+			return 0, err
+		}
+		return 0, t.FutexWaitRequeuePI(addr, a.arg(4), shared, val, d)
+	case futexCmpRequeuePI:
+		n, err := t.FutexCmpRequeuePI(addr, a.arg(4), shared, int(int32(val)), int(a.int(3)), a.uint(5))
+		return uint64(n), err
 	}
 	return 0, unix.ENOSYS
 }

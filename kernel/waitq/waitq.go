@@ -78,11 +78,28 @@ func (q *Queue) Notify(mask waiter.EventMask) {
 
 func (q *Queue) notify(mask waiter.EventMask) {
 	q.mu.Lock()
+	served := false
 	for e := q.first; e != nil; e = e.Next() {
-		e.NotifyEvent(mask)
+		if e.Mask()&Exclusive == 0 {
+			e.NotifyEvent(mask)
+		} else if !served || mask&bothWays == bothWays {
+			e.NotifyEvent(mask)
+			served = e.Mask()&Served != 0
+		}
 	}
 	q.mu.Unlock()
 }
+
+// Bits of an entry's mask that are no events. Of the entries that are Exclusive one is enough to be told,
+// if it says that it woke somebody: its listener initialises it anew, with Served if so, each time it hears
+// of something (EPOLLEXCLUSIVE in epoll_ctl(2)).
+const (
+	Exclusive waiter.EventMask = 1 << (62 + iota)
+	Served
+)
+
+// bothWays are events after which all look: a hang-up, for example.
+const bothWays = waiter.EventIn | waiter.EventOut
 
 // IsEmpty reports whether nobody waits.
 func (q *Queue) IsEmpty() bool { return !q.waiting.Load() }

@@ -36,6 +36,9 @@ var selfChecking = []struct {
 	{"threads", "manythreads", []kind{staticPIE, musl}, 1024, nil, 4 * time.Minute},
 	{"threads", "futexes", []kind{staticPIE, musl}, 128, nil, 0},
 	{"threads", "threadregisters", []kind{staticPIE}, 128, nil, 0},
+	{"threads", "storms", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"threads", "wakeups", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"signals", "interrupted", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"waiting", "pipes", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "epolls", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "eventfds", []kind{staticPIE, musl}, 128, nil, 0},
@@ -253,6 +256,29 @@ func TestOutOfMemory(t *testing.T) {
 				t.Errorf("the report should name -m and %d\n%v", mem, r)
 			}
 		})
+	}
+}
+
+// TestStorms has children of a program take all memory: each is killed and reported, and the kernel gets
+// everything back.
+func TestStorms(t *testing.T) {
+	t.Parallel()
+	r := vm{program: build(t, staticPIE, "storms"), args: "memory", mem: 128, timeout: 2 * time.Minute}.run(t)
+	if r.stdout != "ok memory\n" || r.status != 0 || strings.Count(r.stderr, "killed: out of memory") != 3 {
+		t.Errorf("wanted three deaths, reported, and nothing left of them\n%v", r)
+	}
+}
+
+// TestWakeupsForLong hammers each way to wake a thread for longer than the quick tests can.
+func TestWakeupsForLong(t *testing.T) {
+	if !soak {
+		t.Skip("long: ELVER_SOAK=1")
+	}
+	for _, qemu := range [][]string{nil, {"-icount", "shift=3"}} {
+		r := vm{program: build(t, staticPIE, "wakeups"), args: "ROUNDS=10000", mem: 128, qemu: qemu, timeout: 20 * time.Minute}.run(t)
+		if r.status != 0 || strings.Contains(r.stdout, "FAIL") {
+			t.Errorf("%v: a wakeup was lost\n%v", qemu, r)
+		}
 	}
 }
 

@@ -202,6 +202,44 @@ static void test_many(void)
 	close(ep);
 }
 
+static volatile int woken;
+
+static void *wait_exclusively(void *arg)
+{
+	struct epoll_event e;
+
+	if (epoll_wait((int)(long)arg, &e, 1, 1000) == 1)
+		__sync_fetch_and_add(&woken, 1);
+	return NULL;
+}
+
+// Of epolls that ask for it exclusively one is woken.
+static void test_exclusive(void)
+{
+	pthread_t t[3];
+	int ep[3], fd = eventfd(0, 0);
+	uint64_t one = 1;
+
+	woken = 0;
+	for (int i = 0; i < 3; i++) {
+		CHECK((ep[i] = epoll_create1(0)) >= 0);
+		CHECK_EQ(add(ep[i], fd, EPOLLIN | EPOLLEXCLUSIVE), 0);
+	}
+	CHECK_ERR(add(ep[0], ep[1], EPOLLIN | EPOLLEXCLUSIVE), EINVAL);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(pthread_create(&t[i], NULL, wait_exclusively, (void *)(long)ep[i]), 0);
+	sleep_ms(300);
+	CHECK_EQ(write(fd, &one, 8), 8);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	// A thread that came late may have seen the event by itself, but not all three.
+	CHECK(woken >= 1 && woken < 3);
+	for (int i = 0; i < 3; i++)
+		close(ep[i]);
+	close(fd);
+}
+
 TESTS({"bad-arguments", test_bad_arguments}, {"level-and-edge", test_level_and_edge},
       {"oneshot-and-modify", test_oneshot_and_modify}, {"nested", test_nested},
-      {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"many", test_many}, {"no-lost-wakeups", test_no_lost_wakeups})
+      {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"many", test_many}, {"no-lost-wakeups", test_no_lost_wakeups},
+      {"exclusive", test_exclusive})

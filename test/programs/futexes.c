@@ -14,6 +14,9 @@ enum {
 	FUTEX_WAKE_OP_PRIVATE = 128 + 5,
 	FUTEX_WAIT_BITSET_PRIVATE = 128 + 9,
 	FUTEX_WAKE_BITSET_PRIVATE = 128 + 10,
+	FUTEX_UNLOCK_PI_PRIVATE = 128 + 7,
+	FUTEX_WAIT_REQUEUE_PI_PRIVATE = 128 + 11,
+	FUTEX_CMP_REQUEUE_PI_PRIVATE = 128 + 12,
 	FUTEX_OP_ADD = 1,
 	FUTEX_OP_CMP_GT = 4,
 };
@@ -192,7 +195,85 @@ static void test_mutex_of_ones_own(void)
 	CHECK_EQ(counter, 80000);
 }
 
+static int condition, lock;
+static volatile int owned;
+
+// Waits at the condition for the PI lock, and lets it go again.
+static void *wait_for_lock(void *arg)
+{
+	if (futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, NULL, &lock, 0) != 0)
+		return (void *)1;
+	if ((__atomic_load_n(&lock, __ATOMIC_SEQ_CST) & 0x3fffffff) != (int)syscall(SYS_gettid))
+		return (void *)2;
+	owned++;
+	if (futex(&lock, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0) != 0)
+		return (void *)3;
+	return arg;
+}
+
+static void requeue_pi(int held)
+{
+	pthread_t t[4];
+	int served = 0;
+
+	owned = 0;
+	lock = held ? (int)syscall(SYS_gettid) : 0;
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(pthread_create(&t[i], NULL, wait_for_lock, NULL), 0);
+	// Who isn't there yet is not served.
+	for (int tries = 0; served < 4 && tries < 5000; tries++) {
+		long n = futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)10, &lock, 0);
+		CHECK(n >= 0);
+		served += (int)n;
+		sleep_ms(1);
+	}
+	CHECK_EQ(served, 4);
+	if (held) {
+		CHECK_EQ(owned, 0);
+		CHECK_EQ(futex(&lock, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		void *r;
+		CHECK_EQ(pthread_join(t[i], &r), 0);
+		CHECK_EQ((long)r, 0);
+	}
+	CHECK_EQ(owned, 4);
+	CHECK_EQ(lock, 0);
+}
+
+static void test_requeue_pi(void)
+{
+	struct timespec past = {0, 0};
+	pthread_t t;
+	void *r;
+
+	CHECK_ERR(futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, NULL, &condition, 0), EINVAL);
+	CHECK_ERR(futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 1, NULL, &lock, 0), EAGAIN);
+	CHECK_ERR(futex(&condition, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, &past, &lock, 0), ETIMEDOUT);
+	CHECK_ERR(futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 2, (void *)1, &lock, 0), EINVAL);
+	CHECK_ERR(futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)1, &lock, 1), EAGAIN);
+	CHECK_ERR(futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)1, &condition, 0), EINVAL);
+	CHECK_EQ(futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)1, &lock, 0), 0);
+	requeue_pi(0);
+	if (!check_failed)
+		requeue_pi(1);
+	if (check_failed)
+		return;
+	// The plain operations leave those who want a PI lock alone.
+	lock = 0;
+	CHECK_EQ(pthread_create(&t, NULL, wait_for_lock, NULL), 0);
+	for (int tries = 0; tries < 5000; tries++) {
+		sleep_ms(1);
+		if (futex(&condition, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) != 0)
+			break;
+	}
+	CHECK_ERR(futex(&condition, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0), EINVAL);
+	CHECK_EQ(futex(&condition, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, (void *)0, &lock, 0), 1);
+	CHECK_EQ(pthread_join(t, &r), 0);
+	CHECK_EQ((long)r, 0);
+}
+
 TESTS({"bad-arguments", test_bad_arguments}, {"timeouts", test_timeouts},
       {"wake-and-bitset", test_wake_and_bitset}, {"requeue", test_requeue}, {"wake-op", test_wake_op},
       {"interrupted", test_interrupted}, {"shared", test_shared},
-      {"mutex-of-ones-own", test_mutex_of_ones_own})
+      {"mutex-of-ones-own", test_mutex_of_ones_own}, {"requeue-pi", test_requeue_pi})

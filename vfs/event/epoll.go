@@ -84,8 +84,16 @@ func EpollOf(d *vfs.Description) (*Epoll, error) {
 // NotifyEvent implements waiter.EventListener: something happened to the file.
 func (i *item) NotifyEvent(waiter.EventMask) {
 	e := i.epoll
+	exclusive := i.entry.Mask() & waitq.Exclusive
+	served := waiter.EventMask(0)
+	if exclusive != 0 && !e.queue.IsEmpty() {
+		served = waitq.Served
+	}
 	if e.list(i) {
 		e.queue.Notify(waiter.ReadableEvents)
+	}
+	if exclusive != 0 {
+		i.entry.Init(i, i.entry.Mask()&^waitq.Served|served)
 	}
 }
 
@@ -195,7 +203,11 @@ func (e *Epoll) find(d *vfs.Description, fd int32) *item {
 func (i *item) set(events uint32, data uint64) {
 	i.mask = waiter.EventMask(events&maskBits) | always
 	i.flags, i.data = events&itemFlags, data
-	i.entry.Init(i, i.mask)
+	entry := i.mask
+	if events&unix.EPOLLEXCLUSIVE != 0 {
+		entry |= waitq.Exclusive
+	}
+	i.entry.Init(i, entry)
 }
 
 // check lists i if its file is ready. Precondition: mu is held.
