@@ -13,7 +13,7 @@ import (
 )
 
 // debianPackages are what the root of Debian's programs is asked for; apt-get adds what they depend on.
-const debianPackages = "bash dash ncurses-base coreutils grep sed mawk findutils diffutils tar gzip perl-base python3 sqlite3 git procps util-linux"
+const debianPackages = "bash dash ncurses-base coreutils grep sed mawk findutils diffutils tar gzip perl-base python3 sqlite3 git procps util-linux strace"
 
 // fetchDebian makes a directory of unmodified packages, fetched and unpacked without installing them.
 const fetchDebian = `set -e
@@ -43,6 +43,9 @@ const soakPackages = debianPackages + " perl lua5.4 ruby nodejs openjdk-17-jdk-h
 	" guile-3.0 erlang-base ocaml-nox busybox-static file bc dc gawk m4 ed ripgrep redis-server netcat-openbsd socat" +
 	" netbase tmux libpython3.11-testsuite"
 
+// systemPackages are some 150 MB of programs that are many processes: build tools, debuggers, servers, terminals.
+const systemPackages = debianPackages + " gdb make gcc libc6-dev redis-server postgresql tmux screen expect supervisor"
+
 // soakNames are the names under which their installation would have made them known.
 var soakNames = map[string]string{
 	"php": "php8.2", "guile": "guile-3.0", "vim": "vim.tiny", "nc": "nc.openbsd", "convert": "convert-im6.q16", "identify": "identify-im6.q16",
@@ -60,10 +63,13 @@ type debianRoot struct {
 var (
 	quickRoot = &debianRoot{name: "debian-quick", packages: debianPackages}
 	soakRoot  = &debianRoot{name: "debian-soak", packages: soakPackages, names: soakNames}
+	// systemRoot is for the scripts with "# system" at their head.
+	systemRoot = &debianRoot{name: "debian-system", packages: systemPackages}
 )
 
 func (r *debianRoot) make(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
+	list := filepath.Join(dir, "../packages")
+	if had, err := os.ReadFile(list); err == nil && string(had) == r.packages {
 		return nil
 	}
 	if err := os.MkdirAll(cache, 0o777); err != nil {
@@ -79,7 +85,7 @@ func (r *debianRoot) make(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(list, []byte(r.packages), 0o666)
 }
 
 // dir returns the root's directory.

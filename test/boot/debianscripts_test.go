@@ -14,16 +14,16 @@ import (
 
 // A debianScript is testdata/debian/NAME.sh: bash runs it with Debian's programs in a directory of its own,
 // on Linux as in the guest, and it must print what NAME.out holds. ELVER_RECORD=1 writes these files by
-// running the scripts on this Linux. Lines of the form "# soak", "# memory MB" and "# seconds N" at its
+// running the scripts on this Linux. Lines of the form "# soak", "# system", "# memory MB" and "# seconds N" at its
 // head say where it runs, and with what.
 type debianScript struct {
 	name, text, want string
-	soak             bool
+	root             *debianRoot
 	mem              int
 	timeout          time.Duration
 }
 
-var scriptHead = regexp.MustCompile(`(?m)^# (soak|memory|seconds) ?(\d*)$`)
+var scriptHead = regexp.MustCompile(`(?m)^# (soak|system|memory|seconds) ?(\d*)$`)
 
 func debianScripts(t testing.TB) (scripts []debianScript) {
 	t.Helper()
@@ -36,12 +36,14 @@ func debianScripts(t testing.TB) (scripts []debianScript) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := debianScript{name: strings.TrimSuffix(filepath.Base(file), ".sh"), text: string(text), timeout: 5 * time.Minute}
+		s := debianScript{name: strings.TrimSuffix(filepath.Base(file), ".sh"), text: string(text), root: quickRoot, timeout: 5 * time.Minute}
 		for _, m := range scriptHead.FindAllStringSubmatch(s.text, -1) {
 			n, _ := strconv.Atoi(m[2])
 			switch m[1] {
 			case "soak":
-				s.soak = true
+				s.root = soakRoot
+			case "system":
+				s.root = systemRoot
 			case "memory":
 				s.mem = n
 			case "seconds":
@@ -115,14 +117,10 @@ func TestDebianScripts(t *testing.T) {
 	for _, s := range debianScripts(t) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			where := quickRoot
-			if s.soak {
-				if !soak {
-					t.Skip("downloads hundreds of megabytes: ELVER_SOAK=1")
-				}
-				where = soakRoot
+			if s.root != quickRoot && !soak {
+				t.Skip("downloads hundreds of megabytes: ELVER_SOAK=1")
 			}
-			root := where.dir(t)
+			root := s.root.dir(t)
 			dir := s.prepare(t, root)
 			if os.Getenv("ELVER_RECORD") != "" {
 				s.record(t, root, dir)
