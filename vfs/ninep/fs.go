@@ -1,8 +1,8 @@
 // Package ninep is the file system of a server that speaks 9P2000.L: a directory of the host.
 //
-// It takes it that nobody but this machine writes to the share, and looks anew at what it knows of a file
-// when that is older than freshFor: changes that the host makes show about a second later. Names that were
-// found stay found, as vfs.Cached says.
+// It takes it that mostly nobody but this machine writes to the share, and looks anew at what it knows of a
+// name or a file when that is older than freshFor: changes that the host makes show about a second later, those
+// of data when the file is opened, looked at or read to its end. What is open stays the file that was opened.
 //
 // Data goes through pages in frames that read, write and mappings share. write(2) writes through to the
 // server; what is written to a shared mapping is written back by msync, fsync, munmap, close, and every
