@@ -141,6 +141,8 @@ const (
 )
 
 // field returns the type and the length in bytes of breakpoint i, and whether it is on.
+//
+//go:nosplit
 func (d *DebugRegs) field(i int) (kind, length uint64, on bool) {
 	f := d.Control >> (debugFirstField + 4*i) & 0xf
 	return f & 3, [...]uint64{1, 2, 8, 4}[f>>2], d.Control>>(2*i)&3 != 0
@@ -159,17 +161,6 @@ func (d *DebugRegs) check() error {
 		}
 	}
 	return nil
-}
-
-// hardware returns the DR7 that the CPU gets: the breakpoints that are on, and nothing else.
-func (d *DebugRegs) hardware() uint64 {
-	v := uint64(0)
-	for i := range d.Addr {
-		if _, _, on := d.field(i); on {
-			v |= 1<<(2*i) | d.Control&(0xf<<(debugFirstField+4*i)) | debugExact
-		}
-	}
-	return v
 }
 
 // Debug returns the thread's debug registers.

@@ -136,6 +136,19 @@ func (c *Context) ownSlowly() {
 // fxsaveArea takes what FXSAVE writes: XMM registers too, which are the kernel's by then.
 var fxsaveArea [sizeLegacy + 16]byte
 
+// hardware returns the DR7 that the CPU gets: the breakpoints that are on, and nothing else.
+//
+//go:nosplit
+func (d *DebugRegs) hardware() uint64 {
+	v := uint64(0)
+	for i := range d.Addr {
+		if _, _, on := d.field(i); on {
+			v |= 1<<(2*i) | d.Control&(0xf<<(debugFirstField+4*i)) | debugExact
+		}
+	}
+	return v
+}
+
 // save stores the state that the CPU holds for c. XMM registers and MXCSR are in c already.
 //
 //go:nosplit
