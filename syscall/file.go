@@ -21,9 +21,12 @@ const (
 // read(2)
 func sysRead(t *kernel.Thread, a *args) (uint64, error) {
 	l := localOf(t)
-	d, err := l.files.Get(a.int(0))
-	if err != nil {
-		return 0, err
+	var err error
+	d := l.files.Peek(a.int(0))
+	if d == nil || !d.Take() {
+		if d, err = l.files.Get(a.int(0)); err != nil {
+			return 0, err
+		}
 	}
 	n := uint64(0)
 	if err = l.user(t, d.Readable(), a.arg(1), a.arg(2)); err == nil {
@@ -42,12 +45,15 @@ func sysRead(t *kernel.Thread, a *args) (uint64, error) {
 // write(2)
 func sysWrite(t *kernel.Thread, a *args) (uint64, error) {
 	l := localOf(t)
-	if d := l.files.Peek(a.int(0)); d != nil && d.Swallows() && a.arg(2) <= maxIO && mm.UserRange(a.arg(1), a.arg(2)) == nil {
+	d := l.files.Peek(a.int(0))
+	if d != nil && d.Swallows() && a.arg(2) <= maxIO && mm.UserRange(a.arg(1), a.arg(2)) == nil {
 		return a.arg(2), nil
 	}
-	d, err := l.files.Get(a.int(0))
-	if err != nil {
-		return 0, err
+	var err error
+	if d == nil || !d.Take() {
+		if d, err = l.files.Get(a.int(0)); err != nil {
+			return 0, err
+		}
 	}
 	n := uint64(0)
 	if err = l.user(t, d.Writable(), a.arg(1), a.arg(2)); err == nil {

@@ -44,10 +44,8 @@ func NewFDTable() *FDTable {
 // is none.
 func (t *FDTable) Get(fd int32) (*Description, error) {
 	if uint32(fd) < chunkFDs {
-		if d := t.low.files[fd].Load(); d != nil {
-			if n := d.refs.Load(); n != 0 && d.refs.CompareAndSwap(n, n+1) {
-				return d, nil
-			}
+		if d := t.low.files[fd].Load(); d != nil && d.Take() {
+			return d, nil
 		}
 	}
 	return t.getSlowly(fd)

@@ -231,6 +231,13 @@ func (d *Description) SetFlags(c *Context, flags uint32) error {
 // Precondition: the caller has one.
 func (d *Description) Incref() { d.refs.Add(1) }
 
+// Take adds a reference to what Peek returned, unless the file is closed by now or somebody else is at it:
+// then Get has to look again.
+func (d *Description) Take() bool {
+	n := d.refs.Load()
+	return n != 0 && d.refs.CompareAndSwap(n, n+1)
+}
+
 // Refs returns how many references there are, for a moment.
 func (d *Description) Refs() int64 { return d.refs.Load() }
 

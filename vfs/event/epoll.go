@@ -34,7 +34,7 @@ type Epoll struct {
 
 	mu      sync.Mutex
 	items   map[*vfs.Description]*item // the first of each file's
-	parents map[*Epoll]int // guarded by nesting: epolls that this one is in
+	parents map[*Epoll]int             // guarded by nesting: epolls that this one is in
 
 	readyMu     sync.Mutex
 	first, last *item // the ready list
