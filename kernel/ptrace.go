@@ -652,12 +652,19 @@ func (o *Tracee) PendingInfos(shared bool, off uint64, n int) []Siginfo {
 // SetOptions sets the options.
 func (o *Tracee) SetOptions(options TraceOptions) { o.tr.options = options }
 
-// SyscallStop says at which end of a system call the thread stopped: neither if it stopped otherwise.
-func (o *Tracee) SyscallStop() (entry, exit bool) {
-	if o.tr.info == nil || o.tr.info.Code != int32(sigTrap)|syscallGood {
-		return false, false
+// SyscallStop says at which end of a system call the thread stopped, or that a seccomp filter stopped it: none of them
+// if it stopped otherwise.
+func (o *Tracee) SyscallStop() (entry, exit, filtered bool) {
+	if o.tr.info == nil {
+		return false, false, false
 	}
-	return o.tr.message == messageEntry, o.tr.message == messageExit
+	switch o.tr.info.Code {
+	case int32(sigTrap) | syscallGood:
+		return o.tr.message == messageEntry, o.tr.message == messageExit, false
+	case int32(sigTrap) | unix.PTRACE_EVENT_SECCOMP<<eventShift:
+		return false, false, true
+	}
+	return false, false, false
 }
 
 // Rseq returns the area of restartable sequences and its signature.

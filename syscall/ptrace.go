@@ -12,32 +12,33 @@ import (
 
 // Requests of ptrace(2) that package unix does not name.
 const (
-	ptraceGetRegs           = 12
-	ptraceSetRegs           = 13
-	ptraceGetFPRegs         = 14
-	ptraceSetFPRegs         = 15
-	ptraceArchPrctl         = 30
-	ptraceSysemu            = 31
-	ptraceSysemuSinglestep  = 32
-	ptraceGetRseqConfig     = 0x420f
-	peekSiginfoShared       = 1
-	ptraceSyscallInfoNone   = 0
-	ptraceSyscallInfoEntry  = 1
-	ptraceSyscallInfoExit   = 2
-	auditArchX8664          = 0xc000003e
-	maxErrno                = 4095
-	ntPRStatus              = 1
-	ntPRFPReg               = 2
-	ntX86XState             = 0x202
-	sizeUserRegs            = 27 * 8
-	sizeUser                = 928 // struct user as the kernel has it
-	offsetDebugRegs         = 848 // … u_debugreg
-	debugStatus             = 6
-	debugControl            = 7
-	maxPeekedSiginfos       = 64 // at once
-	maxTransferPiece        = 64 << 10
-	ptraceOldSetOptions     = 21
-	sizeofRseqConfiguration = 24
+	ptraceGetRegs            = 12
+	ptraceSetRegs            = 13
+	ptraceGetFPRegs          = 14
+	ptraceSetFPRegs          = 15
+	ptraceArchPrctl          = 30
+	ptraceSysemu             = 31
+	ptraceSysemuSinglestep   = 32
+	ptraceGetRseqConfig      = 0x420f
+	peekSiginfoShared        = 1
+	ptraceSyscallInfoNone    = 0
+	ptraceSyscallInfoEntry   = 1
+	ptraceSyscallInfoExit    = 2
+	ptraceSyscallInfoSeccomp = 3
+	auditArchX8664           = 0xc000003e
+	maxErrno                 = 4095
+	ntPRStatus               = 1
+	ntPRFPReg                = 2
+	ntX86XState              = 0x202
+	sizeUserRegs             = 27 * 8
+	sizeUser                 = 928 // struct user as the kernel has it
+	offsetDebugRegs          = 848 // … u_debugreg
+	debugStatus              = 6
+	debugControl             = 7
+	maxPeekedSiginfos        = 64 // at once
+	maxTransferPiece         = 64 << 10
+	ptraceOldSetOptions      = 21
+	sizeofRseqConfiguration  = 24
 )
 
 // ptrace(2)
@@ -406,22 +407,28 @@ func ptraceSyscallInfo(t *kernel.Thread, pid int32, size, data uint64) (uint64, 
 	var e encoder
 	err := t.WithTracee(pid, func(o *kernel.Tracee) error {
 		c := o.Context()
-		entry, exit := o.SyscallStop()
+		entry, exit, filtered := o.SyscallStop()
 		op := uint32(ptraceSyscallInfoNone)
-		if entry {
+		switch {
+		case entry:
 			op = ptraceSyscallInfoEntry
-		} else if exit {
+		case exit:
 			op = ptraceSyscallInfoExit
+		case filtered:
+			op = ptraceSyscallInfoSeccomp
 		}
 		e.u32(op)
 		e.u32(auditArchX8664)
 		e.u64(c.RIP)
 		e.u64(c.RSP)
 		switch op {
-		case ptraceSyscallInfoEntry:
+		case ptraceSyscallInfoEntry, ptraceSyscallInfoSeccomp:
 			e.u64(c.OrigRAX)
 			for i := range 6 {
 				e.u64((*args)(c).arg(i))
+			}
+			if filtered {
+				e.u32(uint32(o.Message()))
 			}
 		case ptraceSyscallInfoExit:
 			e.u64(c.RAX)

@@ -12,3 +12,4 @@ strace -qq -e trace=none -p $p 2>&1 | sed "s/si_pid=[0-9]*/si_pid=N/"; wait $p; 
 strace -qq -o t -e trace=getppid -e inject=getppid:retval=42 bash -c 'echo "parent $PPID"'; cat t
 strace -qq -o t -P f -e inject=openat:error=EACCES cat f 2>&1 | grep -v resolved; grep -c INJECTED t
 strace -qq -f -o t -e trace=kill sh -c 'kill -TERM $$'; sed -E 's/^[0-9]+ +//; s/kill\([0-9]+/kill(N/; s/si_pid=[0-9]+/si_pid=N/; s/ +/ /g' t
+strace -qq -f --seccomp-bpf -o t -e trace=chdir sh -c 'cd /; (cd /tmp); /bin/true'; sed -E 's/^[0-9]+ +//' t | grep -v SIGCHLD
