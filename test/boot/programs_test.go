@@ -69,6 +69,7 @@ var selfChecking = []struct {
 	{"go", "gosignals", []kind{goProgram}, 128, []string{"-icount", "shift=3"}, 2 * time.Minute},
 	{"go", "goload", []kind{goProgram}, 512, nil, 4 * time.Minute},
 	{"go", "gostress", []kind{goProgram}, 512, nil, 4 * time.Minute},
+	{"network", "gonet", []kind{goProgram}, 256, nil, 2 * time.Minute},
 	{"rust", "rustthreads", []kind{rust}, 256, nil, 2 * time.Minute},
 }
 
