@@ -1,6 +1,6 @@
 // AF_NETLINK and /proc/net: rtnetlink(7), sock_diag(7), netdevice(7), proc_pid_net(5). On Linux it works in a
 // network namespace of its own.
-#define CHECK_SECONDS 20
+#define CHECK_SECONDS 60
 #include "check.h"
 #include <arpa/inet.h>
 #include <linux/inet_diag.h>
@@ -25,7 +25,7 @@ static int netlink(int protocol, int groups)
 {
 	struct sockaddr_nl a = {.nl_family = AF_NETLINK, .nl_groups = groups};
 	int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
-	struct timeval tv = {5, 0};
+	struct timeval tv = {30, 0};
 
 	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
 	return bind(s, SA(a), sizeof a) ? -1 : s;

@@ -49,7 +49,7 @@ func main() {
 }
 
 // limit ends a wait that lasts too long.
-var limit = 20 * time.Second
+var limit = time.Minute
 
 func echo(l net.Listener) {
 	for {
