@@ -54,6 +54,12 @@ func TestGoStandardLibrary(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if err := os.Mkdir(filepath.Join(share, "etc"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(share, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o666); err != nil {
+				t.Fatal(err)
+			}
 			program := filepath.Join(share, dir, "a.test")
 			build := exec.Command("go", "test", "-c", "-o", program, pkg)
 			build.Env = append(os.Environ(), "CGO_ENABLED=0")
