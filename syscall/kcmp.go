@@ -5,6 +5,7 @@ import (
 
 	"elver/kernel"
 	"elver/vfs"
+	"elver/vfs/event"
 )
 
 // What kcmp(2) compares.
@@ -63,7 +64,13 @@ func sysKcmp(t *kernel.Thread, a *args) (uint64, error) {
 	case kcmpSysVSem:
 		same = one.SharesSemaphoreUndo(two)
 	case kcmpEpollTarget:
-		return 0, unix.EOPNOTSUPP
+		if !ok1 || !ok2 {
+			return 0, unix.EBADF
+		}
+		var err error
+		if same, err = watchesFile(t, f, int32(a.arg(3)), g, a.arg(4)); err != nil {
+			return 0, err
+		}
 	default:
 		return 0, unix.EINVAL
 	}
@@ -71,6 +78,34 @@ func sysKcmp(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, nil
 	}
 	return different, nil
+}
+
+// watchesFile reports whether the file fd of f is what an epoll of g watches, which a struct kcmp_epoll_slot at
+// slotAt names: EBADF, EINVAL if the descriptor is no epoll, ENOENT if it doesn't watch one of that number.
+func watchesFile(t *kernel.Thread, f *vfs.Files, fd int32, g *vfs.Files, slotAt uint64) (bool, error) {
+	slot := localOf(t).bytes[:12]
+	if err := copyIn(t, slot, slotAt); err != nil {
+		return false, err
+	}
+	d, err := f.Table().Get(fd)
+	if err != nil {
+		return false, err
+	}
+	defer d.Decref()
+	o, err := g.Table().Get(int32(halfword(slot, 0)))
+	if err != nil {
+		return false, err
+	}
+	defer o.Decref()
+	e, err := event.EpollOf(o)
+	if err != nil {
+		return false, err
+	}
+	any, same := e.Watches(d, int32(halfword(slot, 4)))
+	if !any {
+		return false, unix.ENOENT
+	}
+	return same, nil
 }
 
 // setns(2): there are no namespaces, so no descriptor is one.

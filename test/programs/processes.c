@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
@@ -62,6 +63,7 @@ static void test_thousand(void)
 {
 	int fds = open_fds(), status;
 
+	personality(ADDR_NO_RANDOMIZE); // an emulator translates code anew at each new address
 	for (int i = 0; i < 1000; i++) {
 		char code[8];
 		pid_t pid;
@@ -448,6 +450,15 @@ static void test_compare(void)
 	CHECK_EQ(syscall(SYS_kcmp, getpid(), getpid(), 2, 0, 0), 0);
 	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 0, one, 1000), EBADF);
 	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 99, 0, 0), EINVAL);
+	int ep = epoll_create1(0), event = eventfd(0, 0);
+	unsigned slot[3] = {ep, event, 0};
+	CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_ADD, event, &(struct epoll_event){EPOLLIN}), 0);
+	CHECK_EQ(syscall(SYS_kcmp, getpid(), getpid(), 7, event, slot), 0);
+	CHECK(syscall(SYS_kcmp, getpid(), getpid(), 7, ep, slot) > 0);
+	slot[1] = 999;
+	CHECK_ERR(syscall(SYS_kcmp, getpid(), getpid(), 7, event, slot), ENOENT);
+	close(ep);
+	close(event);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	CHECK_ERR(syscall(SYS_kcmp, getpid(), pid, 1, 0, 0), ESRCH);

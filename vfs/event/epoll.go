@@ -199,6 +199,20 @@ func (e *Epoll) find(d *vfs.Description, fd int32) *item {
 	return i
 }
 
+// Watches reports whether the epoll watches anything as descriptor fd, and whether that is the file d (kcmp(2)).
+func (e *Epoll) Watches(d *vfs.Description, fd int32) (any, same bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, i := range e.items {
+		for ; i != nil; i = i.twin {
+			if i.fd == fd {
+				any, same = true, same || i.file == d
+			}
+		}
+	}
+	return any, same
+}
+
 // set notes what is wanted. Precondition: mu is held, the entry isn't registered.
 func (i *item) set(events uint32, data uint64) {
 	i.mask = waiter.EventMask(events&maskBits) | always
