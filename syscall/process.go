@@ -274,8 +274,16 @@ func sysUnshare(t *kernel.Thread, a *args) (uint64, error) {
 	flags := a.arg(0)
 	const shared = unix.CLONE_FILES | unix.CLONE_FS | unix.CLONE_SYSVSEM
 	const whole = unix.CLONE_THREAD | unix.CLONE_SIGHAND | unix.CLONE_VM // nothing to do in a process of one thread
-	if flags&^(shared|whole) != 0 || flags&whole != 0 && len(t.Proc.Threads()) > 1 {
+	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID |
+		unix.CLONE_NEWNET | unix.CLONE_NEWTIME
+	if flags&^(shared|whole|namespaces) != 0 || flags&whole != 0 && len(t.Proc.Threads()) > 1 {
 		return 0, unix.EINVAL
+	}
+	if flags&namespaces != 0 {
+		if !t.Creds().HasCap(unix.CAP_SYS_ADMIN) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EINVAL // as a Linux without them
 	}
 	files := localOf(t).files.Files
 	if flags&unix.CLONE_FILES != 0 {

@@ -49,7 +49,7 @@ type Files struct {
 	fs    *fsInfo
 }
 
-var _ kernel.Attachment = (*Files)(nil)
+var _ kernel.Sharer = (*Files)(nil)
 
 // NewFiles returns the files of a first process: no descriptors, the namespace's root as root and
 // working directory, umask 022.
@@ -79,6 +79,9 @@ func (f *Files) Clone(shareTable, shareFS bool) *Files {
 
 // Fork returns copies for a new process.
 func (f *Files) Fork() kernel.Attachment { return f.Clone(false, false) }
+
+// ForkSharing returns copies for a new process, of what it doesn't share (CLONE_FILES, CLONE_FS).
+func (f *Files) ForkSharing(files, fs bool) kernel.Attachment { return f.Clone(files, fs) }
 
 // Exec unshares the table and closes what is marked FD_CLOEXEC.
 func (f *Files) Exec() {

@@ -2,6 +2,7 @@
 #include "check.h"
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -468,6 +469,42 @@ static void test_compare(void)
 	close(two);
 }
 
+// test_sharing: processes of clone can have descriptors and directories together.
+static void test_sharing(void)
+{
+	int status;
+	char where[100];
+
+	CHECK_EQ(chdir("/"), 0);
+	for (int flags = 0; flags < 2; flags++) {
+		int fd = dup(0), shares = flags ? CLONE_FILES | CLONE_FS : 0;
+		pid_t pid = syscall(SYS_clone, shares | SIGCHLD, 0, 0, 0, 0);
+
+		if (pid == 0) {
+			close(fd);
+			umask(0123);
+			_exit(chdir("/tmp"));
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+		CHECK_EQ(fcntl(fd, F_GETFD) == -1, flags);
+		CHECK(getcwd(where, sizeof where) && !strcmp(where, flags ? "/tmp" : "/"));
+		CHECK_EQ(umask(022), flags ? 0123 : 022);
+		close(fd);
+	}
+	pid_t pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0) { // execve ends it
+		char *argv[] = {self, "--exit", "0", NULL};
+
+		fcntl(0, F_SETFD, FD_CLOEXEC);
+		execv(self, argv);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(fcntl(0, F_GETFD), FD_CLOEXEC);
+	fcntl(0, F_SETFD, 0);
+	CHECK_EQ(chdir("/"), 0);
+}
+
 static void test_arguments(void)
 {
 	static char text[131072], *argv[200];
@@ -498,7 +535,7 @@ static const struct test tests[] = {
 	{"large", test_large}, {"thousand", test_thousand}, {"at-once", test_at_once}, {"bomb", test_bomb}, {"crash", test_crash},
 	{"blocked", test_blocked}, {"exec-of-thread", test_exec_of_thread}, {"orphaned", test_orphaned}, {"parents", test_parents},
 	{"waitid", test_waitid}, {"limits", test_limits}, {"fork-advice", test_fork_advice}, {"compare", test_compare},
-	{"arguments", test_arguments},
+	{"sharing", test_sharing}, {"arguments", test_arguments},
 };
 
 int main(int argc, char **argv)
