@@ -48,7 +48,7 @@ const systemPackages = debianPackages + " gdb make gcc libc6-dev redis-server po
 
 // soakNames are the names under which their installation would have made them known.
 var soakNames = map[string]string{
-	"php": "php8.2", "guile": "guile-3.0", "vim": "vim.tiny", "nc": "nc.openbsd", "convert": "convert-im6.q16", "identify": "identify-im6.q16",
+	"php": "php8.2", "guile": "guile-3.0", "vim": "vim.tiny", "nc": "../../bin/nc.openbsd", "convert": "convert-im6.q16", "identify": "identify-im6.q16",
 	"java": "../lib/jvm/java-17-openjdk-amd64/bin/java", "javac": "../lib/jvm/java-17-openjdk-amd64/bin/javac",
 }
 
