@@ -199,8 +199,8 @@ func (s *subject) inspect(words []string) (*report, error) {
 		}
 		p, err = rootfs.Examine(files, r.Path)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, rootfs.ErrNotThere) {
-			r.Kind = string(rootfs.Script)
-			r.Missing = append(r.Missing, r.Path)
+			r.Kind, r.Missing = string(rootfs.Script), append(r.Missing, r.Path)
+			r.Path, r.Interpreter, r.Script = r.Script, r.Path, ""
 			return r, nil
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 )
 
 // Config is what an image says about running it.
@@ -61,7 +62,11 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case "xz":
-		return nil, errors.New("it is compressed by xz, which isn't read here: decompress it first (xz -d)")
+		d, err := xz.NewReader(all, 256<<20)
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(d), nil
 	}
 	return io.NopCloser(all), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -274,6 +275,76 @@ func TestAddHost(t *testing.T) {
 	for _, path := range []string{host + "/none", host + "/loop", host + "/real/sub/file/x"} {
 		if _, err := tree.AddHost(path); err == nil {
 			t.Errorf("%s was added", path)
+		}
+	}
+}
+
+// TestCompressed reads tar archives as they come.
+func TestCompressed(t *testing.T) {
+	plain, err := io.ReadAll(archive(t, file("a", "1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range [][]string{{"cat"}, {"gzip"}, {"bzip2"}, {"xz"}, {"zstd"}} {
+		t.Run(words[0], func(t *testing.T) {
+			cmd := exec.Command(words[0], words[1:]...)
+			cmd.Stdin = bytes.NewReader(plain)
+			packed, err := cmd.Output()
+			if err != nil {
+				t.Skip(err)
+			}
+			name := filepath.Join(t.TempDir(), "root.tar")
+			if err := os.WriteFile(name, packed, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			i, err := OpenImage(name)
+			if err != nil || i.Kind != PlainTar {
+				t.Fatalf("%v, %v", i, err)
+			}
+			defer i.Close()
+			tree := New(DefaultLimits)
+			defer tree.Close()
+			if err := i.Unpack(tree, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := list(tree.Root, ""); !slices.Equal(got, []string{"/a=1"}) {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// TestHostileArchives: what leads a reader astray is an error.
+func TestHostileArchives(t *testing.T) {
+	for name, headers := range map[string][]tar.Header{
+		"manifest of a loop": {symlink("manifest.json", "manifest.json"), file("x", "")},
+		"loop":               {file("manifest.json", `[{"Config":"a","Layers":["a"]}]`), symlink("a", "b"), symlink("b", "a")},
+		"no list":            {file("manifest.json", `{}`)},
+		"two images":         {file("manifest.json", `[{},{}]`)},
+		"layer missing":      {file("manifest.json", `[{"Config":"c","Layers":["../../etc/passwd"]}]`), file("c", `{"architecture":"amd64","os":"linux"}`)},
+		"foreign":            {file("manifest.json", `[{"Config":"c","Layers":[]}]`), file("c", `{"architecture":"arm64","os":"linux"}`)},
+		"empty layout":       {file("oci-layout", `{"imageLayoutVersion":"1.0.0"}`)},
+		"traversal layout":   {file("oci-layout", `{"imageLayoutVersion":"1.0.0"}`), file("index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:../../../../etc/passwd"}]}`)},
+	} {
+		b, err := io.ReadAll(archive(t, headers...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "image.tar")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		i, err := OpenImage(path)
+		if err == nil {
+			tree := New(DefaultLimits)
+			err = i.Unpack(tree, nil)
+			tree.Close()
+			i.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		} else if testing.Verbose() {
+			t.Logf("%s: %v", name, err)
 		}
 	}
 }
