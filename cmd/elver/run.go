@@ -50,6 +50,7 @@ type runOptions struct {
 	workDir      string
 	user         string
 	hostname     string
+	init         bool
 	noNetwork    bool
 	ip           netip.Prefix
 	accel        string
@@ -157,6 +158,7 @@ func (o *runOptions) program() []option {
 		}},
 		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: func(v string) error { o.user = v; return nil }},
 		{long: "hostname", value: "NAME", help: "the machine's name", set: func(v string) error { o.hostname = v; return nil }},
+		{long: "init", help: "a small init of Elver's own is process 1, and the program process 2", set: func(string) error { o.init = true; return nil }},
 	}
 }
 
@@ -375,6 +377,9 @@ func (o *runOptions) parameters() []string {
 	}
 	if o.log != "" {
 		words = append(words, "elver.log="+o.log)
+	}
+	if o.init {
+		words = append(words, "elver.init=1")
 	}
 	if o.hostname != "" {
 		words = append(words, "elver.hostname="+machine.Quote(o.hostname))

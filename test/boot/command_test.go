@@ -328,6 +328,7 @@ func TestElverRun(t *testing.T) {
 		{name: "script", words: []string{script, "x y"}, stdout: script + ":x y\n"},
 		{name: "signal", words: []string{"sh", "-c", "kill -9 $$"}, error: "sh: killed by SIGKILL", status: 137},
 		{name: "environment", words: []string{"--env-file", filepath.Join(work, "list"), "-eTWO=2", "-e", "THREE", box, "sh", "-c", "echo $ONE $TWO $THREE"}, stdout: "1 2\n"},
+		{name: "init", words: []string{"--init", "sh", "-c", "echo $$"}, stdout: "2\n"},
 		{name: "volume", words: []string{"-v", work + ":/mnt/x", "-w", "/mnt/x", "cat", "list"}, stdout: "# comment\nONE=1\n\nTWO=a b\n"},
 		{name: "read-only volume", words: []string{"-v", work + ":/x:ro", box, "sh", "-c", "echo >/x/new"}, error: "Read-only file system", status: 1},
 		{name: "directory", words: []string{"-v", work + ":/deep/er", "-w", "/deep/er", rootDir, "sh", "-c", "pwd; echo written >/new; ls"}, stdout: "/deep/er\nlist\nodd, name\nscript.sh\n"},
