@@ -610,10 +610,14 @@ func TestElverBuild(t *testing.T) {
 	}
 
 	// A large directory.
+	size, mem := 48<<20, 128
+	if soak {
+		size, mem = 800<<20, 1024
+	}
 	dir := t.TempDir()
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink("busybox", filepath.Join(dir, "bin/sh")),
-		os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("0123456789abcdef"), 10<<20), 0o644), os.Link(filepath.Join(dir, "large"), filepath.Join(dir, "same")),
+		os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("0123456789abcdef"), size/16), 0o644), os.Link(filepath.Join(dir, "large"), filepath.Join(dir, "same")),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -627,8 +631,8 @@ func TestElverBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	made(t, dir, "sh", "-c", "ls / | head -3; [ /large -ef /same ] && wc -c </large; tail -c 5 /same")
-	r := vm{kernel: link, raw: true, mem: 256}.run(t)
-	if r.stdout != "bin\ndev\nlarge\n167772160\nbcdef" {
+	r := vm{kernel: link, raw: true, mem: mem, timeout: 3 * time.Minute}.run(t)
+	if r.stdout != fmt.Sprintf("bin\ndev\nlarge\n%d\nbcdef", size) {
 		t.Errorf("%v", r)
 	}
 }
