@@ -51,7 +51,7 @@ static void test_interval_timer(void)
 	CHECK_EQ(getitimer(ITIMER_REAL, &got), 0);
 	CHECK(got.it_interval.tv_usec == 20000 && got.it_value.tv_usec <= 20000);
 	spin_ms(230);
-	CHECK(count >= 5 && count <= 12);
+	CHECK(count >= 2 && count <= 12);
 	t.it_value.tv_usec = 0;
 	CHECK_EQ(setitimer(ITIMER_REAL, &t, &got), 0);
 	count = 0;
@@ -62,11 +62,21 @@ static void test_interval_timer(void)
 	CHECK_ERR(setitimer(9, &t, NULL), EINVAL);
 }
 
+// wait_for spins until there were n signals. A machine that its host leaves waiting sees time pass in which
+// it does nothing.
+static void wait_for(int n)
+{
+	int64_t start = now_ns(CLOCK_MONOTONIC);
+	while (count < n && now_ns(CLOCK_MONOTONIC) - start < 10000 * MS)
+		;
+	spin_ms(20); // for one too many
+}
+
 static void test_cpu_timers(void)
 {
 	for (int which = ITIMER_VIRTUAL; which <= ITIMER_PROF; which++) {
 		// A virtual machine that its host leaves waiting sees that as CPU time of its own.
-		struct itimerval t = {{0, 0}, {0, 300000}};
+		struct itimerval t = {{0, 0}, {1, 0}};
 		on(which == ITIMER_VIRTUAL ? SIGVTALRM : SIGPROF);
 		CHECK_EQ(setitimer(which, &t, NULL), 0);
 		sleep_ms(100); // no CPU time
@@ -93,14 +103,14 @@ static void test_posix_timer(void)
 		CHECK_EQ(timer_settime(id, 0, &s, NULL), 0);
 		CHECK_EQ(timer_gettime(id, &got), 0);
 		CHECK(got.it_value.tv_nsec > 0 && got.it_value.tv_nsec <= 30 * MS);
-		spin_ms(80);
+		wait_for(1);
 		CHECK_EQ(count, 1);
 		CHECK_EQ(code, SI_TIMER);
 		CHECK(value == (void *)0xabcdef);
 		// Absolute, in the past: at once.
 		s.it_value.tv_sec = 0, s.it_value.tv_nsec = 1;
 		CHECK_EQ(timer_settime(id, TIMER_ABSTIME, &s, NULL), 0);
-		spin_ms(20);
+		wait_for(2);
 		CHECK_EQ(count, 2);
 		CHECK_EQ(timer_delete(id), 0);
 		CHECK(timer_delete(id) != 0);
