@@ -130,7 +130,7 @@ func (v vm) run(t testing.TB) result {
 	defer func() { <-vms }()
 	timeout := v.timeout
 	if timeout == 0 {
-		timeout = 60 * time.Second
+		timeout = 2 * time.Minute
 	}
 	r := execute(timeout, v.stdin, v.command())
 	if r.status < 0 {
