@@ -72,7 +72,7 @@ func TestRTCFailures(t *testing.T) {
 		if got, err := (rtc{m, 0}).read(); err == nil {
 			t.Errorf("%s: %v", test.name, got)
 		}
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("%s: it took %v", test.name, d)
 		}
 	}

@@ -27,7 +27,8 @@ var layers = []struct {
 	{"vfs", []string{"kernel", "kernel/mm", "platform", "arch", "runtime", "boot"}},
 	{"net", []string{"vfs", "kernel", "kernel/mm", "platform", "arch", "runtime", "boot"}},
 	{"elf", []string{"vfs", "kernel", "kernel/mm", "arch", "runtime"}},
-	{"syscall", []string{"elf", "net", "vfs", "vdso", "kernel", "kernel/mm", "platform", "arch", "runtime"}},
+	{"syscall", []string{"syscall/calls", "elf", "net", "vfs", "vdso", "kernel", "kernel/mm", "platform", "arch", "runtime"}},
+	{"syscall/calls", nil},
 	// The host's command sees of the kernel what is plain Go on every host.
 	{"cmd/elver", []string{"boot", "syscall/calls"}},
 	{"cmd", []string{"syscall", "elf", "net", "vfs", "vdso", "kernel", "kernel/mm", "platform", "arch", "runtime", "boot"}},
