@@ -60,8 +60,13 @@ func (n *Network) Stack() *stack.Stack {
 }
 
 func (n *Network) start() {
+	discovery := ipv6.DefaultNDPConfigurations()
+	discovery.AutoGenTempGlobalAddresses = false // as on Linux
 	s := stack.New(stack.Options{
-		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{
+			NDPConfigs: discovery, DADConfigs: stack.DefaultDADConfigurations(),
+			AutoGenLinkLocal: true, NDPDisp: &neighbours{network: n},
+		}), arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 		},

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -94,7 +95,11 @@ func (n *Network) AddNIC(name string, link stack.LinkEndpoint) (tcpip.NICID, err
 	id := n.next
 	n.next++
 	n.mu.Unlock()
-	return id, errnoOf(s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name}))
+	if err := s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name}); err != nil {
+		return 0, errnoOf(err)
+	}
+	s.AddRoute(tcpip.Route{Destination: header.IPv6LinkLocalPrefix.Subnet(), NIC: id})
+	return id, nil
 }
 
 const (

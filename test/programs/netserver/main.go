@@ -1,0 +1,134 @@
+// Netserver is what the tests of the network talk to: on all addresses, TCP and UDP echo on port 7, a drain
+// that answers with the sum on 9, a source of as many bytes as it is asked for on 19, and orders on 1.
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	serve("7", func(c net.Conn) {
+		// Without splice(2), for which Go keeps pipes.
+		io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+	})
+	serve("9", func(c net.Conn) {
+		h := sha256.New()
+		io.Copy(h, c)
+		fmt.Fprintf(c, "%x", h.Sum(nil))
+	})
+	serve("19", func(c net.Conn) {
+		var n, begin int
+		if _, err := fmt.Fscanln(c, &n, &begin); err == nil {
+			h := sha256.New()
+			w := io.MultiWriter(c, h)
+			block := make([]byte, 50_000)
+			for i := range block {
+				block[i] = byte(begin + i*7)
+			}
+			for ; n > 0; n -= len(block) {
+				w.Write(block[:min(n, len(block))])
+			}
+			fmt.Fprintf(c, "%x", h.Sum(nil))
+		}
+	})
+	serve("1", order)
+	u, err := net.ListenPacket("udp", ":7")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("serving")
+	b := make([]byte, 65536)
+	for {
+		n, from, err := u.ReadFrom(b)
+		if err == nil {
+			u.WriteTo(b[:n], from)
+		}
+	}
+}
+
+func serve(port string, f func(net.Conn)) {
+	l, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			go func() {
+				defer c.Close()
+				f(c)
+			}()
+		}
+	}()
+}
+
+// order does what a line asks for: to end, to ping an address, or to count open files and free memory.
+func order(c net.Conn) {
+	line, _ := bufio.NewReader(c).ReadString('\n')
+	switch words := strings.Fields(line); {
+	case len(words) == 1 && words[0] == "quit":
+		fmt.Fprintln(c, "bye")
+		c.Close()
+		time.Sleep(100 * time.Millisecond)
+		os.Exit(0)
+	case len(words) == 2 && words[0] == "ping":
+		fmt.Fprintln(c, ping(net.ParseIP(words[1])))
+	case len(words) == 1 && words[0] == "count":
+		files, _ := os.ReadDir("/proc/self/fd")
+		tcp, _ := os.ReadFile("/proc/net/sockstat")
+		var s syscall.Sysinfo_t
+		syscall.Sysinfo(&s)
+		fmt.Fprintln(c, len(files), s.Freeram*uint64(s.Unit)>>20, strings.ReplaceAll(string(tcp), "\n", " "))
+	default:
+		fmt.Fprintln(c, "what?")
+	}
+}
+
+// ping sends one echo request, as ping(8) does without privileges.
+func ping(to net.IP) error {
+	family, protocol, kind := syscall.AF_INET, syscall.IPPROTO_ICMP, byte(8)
+	var address syscall.Sockaddr
+	if four := to.To4(); four != nil {
+		address = &syscall.SockaddrInet4{Addr: [4]byte(four)}
+	} else {
+		family, protocol, kind = syscall.AF_INET6, syscall.IPPROTO_ICMPV6, 128
+		address = &syscall.SockaddrInet6{Addr: [16]byte(to)}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_DGRAM, protocol)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	timeout := syscall.Timeval{Sec: 10}
+	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout)
+	m := append([]byte{kind, 0, 0, 0, 0, 0, 0, 1}, "are you there?"...)
+	if family == syscall.AF_INET { // the kernel has the identifier to fill in, and the sum with it
+		m[2], m[3] = 0, 0
+	}
+	if err := syscall.Sendto(fd, m, 0, address); err != nil {
+		return err
+	}
+	b := make([]byte, 1500)
+	n, _, err := syscall.Recvfrom(fd, b, 0)
+	if err != nil {
+		return err
+	}
+	if n != len(m) || string(b[8:n]) != "are you there?" {
+		return fmt.Errorf("%d bytes: %q", n, b[:n])
+	}
+	return nil
+}
