@@ -25,6 +25,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"elver/kernel/klog"
 	"elver/platform/kvm/virtio"
 	"elver/runtime/metal"
 )
@@ -110,6 +111,7 @@ type Link struct {
 	partial  partial
 	checked  atomic.Bool // the packet that is delivered now has a good checksum
 
+	lost sync.Once     // says so
 	room chan struct{} // holds a token when frames came back that somebody waited for
 
 	mu        sync.Mutex // guards what follows
@@ -251,10 +253,12 @@ func (l *Link) fill() error {
 		in := &inbound{pa: pa}
 		in.request.In = []virtio.Buffer{{PA: pa, Len: metal.FrameSize}}
 		in.request.Done = func(_ *virtio.Request, n uint32, err error) {
-			if err == nil {
-				in.written = n
-				l.received = append(l.received, in)
+			if err != nil {
+				l.lost.Do(func() { klog.Warnf("a network card is lost: %v", err) })
+				return
 			}
+			in.written = n
+			l.received = append(l.received, in)
 		}
 		l.buffers = append(l.buffers, in)
 		if err := l.receive.Add(&in.request); err != nil {

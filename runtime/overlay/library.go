@@ -33,6 +33,10 @@ var edits = []edit{
 		"pkg/tcpip/transport/tcp/endpoint.go", "	size := int(buf.Size())\n	s := newOutgoingSegment(",
 		"	size := int(buf.Size())\n	if s := e.mergeSmall(&buf); s != nil {\n		e.sndQueueInfo.SndBufUsed += size\n		return s, size, nil\n	}\n	s := newOutgoingSegment(",
 	},
+	{
+		"pkg/tcpip/transport/tcp/dispatcher.go", "!ep.isOwnedByUser() {\n					p.epQ.enqueue(ep)\n",
+		"!ep.isOwnedByUser() {\n					p.again(ep)\n",
+	},
 	// A view is cleared where bytes come into it that nobody writes, not its chunk as a whole.
 	{"pkg/buffer/chunk.go", "		clear(c.data)\n", ""},
 	{"pkg/buffer/view.go", "		v.growCap(n)\n	}\n	v.write += n\n}\n", "		v.growCap(n)\n	}\n	clear(v.chunk.data[v.write : v.write+n])\n	v.write += n\n}\n"},

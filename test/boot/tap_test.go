@@ -75,6 +75,18 @@ func onTap(t *testing.T, card string, f func(t *testing.T)) {
 	}
 	ended := make(chan result, 1)
 	go func() { ended <- v.run(t) }()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		// What the guest says is worth a while; the end of the namespace's first process ends it.
+		select {
+		case r := <-ended:
+			t.Logf("the server: %v", r)
+		case <-time.After(20 * time.Second):
+			t.Log("the guest goes on")
+		}
+	})
 	advertise(t)
 	var err error
 	for range 300 {
@@ -92,8 +104,9 @@ func onTap(t *testing.T, card string, f func(t *testing.T)) {
 	if got := order(t, "quit"); got != "bye" {
 		t.Errorf("quit: %q", got)
 	}
-	if r := <-ended; r.status != 0 {
-		t.Errorf("the server: %v", r)
+	r := <-ended
+	if ended <- r; r.status != 0 {
+		t.Error("the server failed")
 	}
 }
 

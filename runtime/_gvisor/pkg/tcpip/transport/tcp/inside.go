@@ -1,6 +1,8 @@
 package tcp
 
 import (
+	"time"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -104,4 +106,18 @@ func (e *Endpoint) mergeSmall(b *buffer.Buffer) *segment {
 	b.Release()
 	last.dataMemSize = last.pkt.MemSize()
 	return last
+}
+
+// lockWait is how long a processor leaves an endpoint alone whose lock a goroutine has that isn't running.
+const lockWait = 50 * time.Microsecond
+
+// again queues an endpoint that has more segments. If somebody holds its lock who waits for something, such
+// as room in a network card's queue, then to try again at once would keep the one CPU from ever finishing it.
+func (p *processor) again(ep *Endpoint) {
+	if ep.TryLock() {
+		ep.mu.Unlock()
+	} else {
+		time.Sleep(lockWait)
+	}
+	p.epQ.enqueue(ep)
 }
