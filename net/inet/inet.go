@@ -64,8 +64,7 @@ func (n *Network) start() {
 	discovery.AutoGenTempGlobalAddresses = false // as on Linux
 	s := stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{
-			NDPConfigs: discovery, DADConfigs: stack.DefaultDADConfigurations(),
-			AutoGenLinkLocal: true, NDPDisp: &neighbours{network: n},
+			NDPConfigs: discovery, AutoGenLinkLocal: true, NDPDisp: &neighbours{network: n},
 		}), arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
