@@ -3,6 +3,8 @@
 package main
 
 import (
+	"sync"
+
 	"elver/boot"
 	"elver/kernel"
 	"elver/kernel/klog"
@@ -14,7 +16,10 @@ import (
 type console struct {
 	tty.Console
 	serial *kvm.Serial
-	first  *kernel.Thread // the program's; nil until there is one
+
+	mu    sync.Mutex     // guards what follows
+	first *kernel.Thread // the program's; nil until there is one
+	early kernel.Signal  // was typed before there was one; 0: none
 }
 
 // newConsole starts the console.
@@ -45,20 +50,35 @@ func newConsole(machine *kvm.Machine, k *kernel.Kernel, kind boot.Console) *cons
 	return c
 }
 
-// signal sends a signal that was typed to the group in the foreground.
+// signal sends a signal that was typed to the group in the foreground. One that comes before the program is
+// kept for it: who types Ctrl-C while the machine boots wants it to end.
 func (c *console) signal(k *kernel.Kernel, group int32, sig kernel.Signal) {
 	if g := k.ProcessGroup(group); g != nil {
 		g.Kill(sig, kernel.KernelInfo(sig))
-	} else if c.first != nil {
-		c.first.Proc.Kill(sig, kernel.KernelInfo(sig))
+		return
+	}
+	c.mu.Lock()
+	first := c.first
+	if first == nil {
+		c.early = sig
+	}
+	c.mu.Unlock()
+	if first != nil {
+		first.Proc.Kill(sig, kernel.KernelInfo(sig))
 	}
 }
 
 // adopt makes t's session, the first one, that of the terminal.
 func (c *console) adopt(t *kernel.Thread) {
+	c.mu.Lock()
 	c.first = t
+	early := c.early
+	c.mu.Unlock()
 	if terminal, ok := c.Console.(*tty.Terminal); ok {
 		group := t.Proc.Group()
 		terminal.SetSession(group.Session(), group.ID())
+	}
+	if early != 0 {
+		t.Proc.Kill(early, kernel.KernelInfo(early))
 	}
 }
