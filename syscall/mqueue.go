@@ -48,23 +48,6 @@ func sysMqUnlink(t *kernel.Thread, a *args) (uint64, error) {
 	return 0, mqueue.Unlink(filesOf(t), name)
 }
 
-// wallDeadlineAt returns the deadline of the time of day that a struct timespec at addr holds; Never for a
-// null pointer.
-func wallDeadlineAt(t *kernel.Thread, addr uint64) (kernel.Deadline, error) {
-	if addr == 0 {
-		return kernel.Never, nil
-	}
-	ts, err := timespecAt(t, addr)
-	if err != nil {
-		return kernel.Never, err
-	}
-	d, err := kernel.DurationOf(ts)
-	if err != nil {
-		return kernel.Never, err
-	}
-	return kernel.At(unix.CLOCK_REALTIME, int64(d))
-}
-
 // queueAt returns the open queue of a descriptor, with a reference: EBADF.
 func queueAt(t *kernel.Thread, fd int32) (*vfs.Description, mqueue.Queue, error) {
 	d, err := localOf(t).files.Get(fd)
@@ -80,7 +63,7 @@ func queueAt(t *kernel.Thread, fd int32) (*vfs.Description, mqueue.Queue, error)
 
 // mq_timedsend(2)
 func sysMqTimedsend(t *kernel.Thread, a *args) (uint64, error) {
-	deadline, err := wallDeadlineAt(t, a.arg(4))
+	deadline, err := absoluteAt(t, a.arg(4), true)
 	if err != nil {
 		return 0, err
 	}
@@ -114,7 +97,7 @@ func sysMqTimedsend(t *kernel.Thread, a *args) (uint64, error) {
 
 // mq_timedreceive(2)
 func sysMqTimedreceive(t *kernel.Thread, a *args) (uint64, error) {
-	deadline, err := wallDeadlineAt(t, a.arg(4))
+	deadline, err := absoluteAt(t, a.arg(4), true)
 	if err != nil {
 		return 0, err
 	}

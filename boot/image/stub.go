@@ -60,7 +60,9 @@ const (
 	statusPort     = 0x5e9 // an isa-debugcon, which reads as 0xe9
 	debugExitPort  = 0xf4  // isa-debug-exit
 	refusedStatus  = 125
-	logPort        = 0x4e9 // likewise: where Elver's own words go if the machine has it
+	pmControl      = 0x604   // PM1a_CNT as QEMU's firmware places it, on pc and q35
+	pmSleep        = 1 << 13 // SLP_EN, with SLP_TYP 0, which is S5 there
+	logPort        = 0x4e9   // likewise: where Elver's own words go if the machine has it
 	debugconProbe  = 0xe9
 	noLongModeText = "elver: this CPU has no 64-bit long mode\n"
 	noRoomText     = "elver: the kernel doesn't fit into the memory: pass a larger -m\n"
@@ -146,6 +148,9 @@ func newStub(l *layout) *stub {
 	a.emit(0xee)                         // out dx, al
 	a.label("exit")                      //
 	a.emit(0xe6, debugExitPort)          // out debugExitPort, al
+	a.emit(0x66, 0xba).u16(pmControl)    // mov dx, pmControl
+	a.emit(0x66, 0xb8).u16(pmSleep)      // mov ax, pmSleep
+	a.emit(0x66, 0xef)                   // out dx, ax
 	a.label("halt")                      //
 	a.emit(0xf4)                         // hlt
 	a.jump8(0xeb, "halt")                // jmp halt
