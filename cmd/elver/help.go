@@ -24,7 +24,7 @@ The program's standard error goes to standard output, as there is one console.
 	{"files", "what files the program sees", `A program of this host comes with its interpreter and its libraries, and a small /etc/passwd; it sees
 no other files of the host. Share those that it is to see:
 
-  elver run -v .:/work -w /work /usr/bin/wc -l notes.txt
+  elver run -v .:/app -w /app /usr/bin/wc -l notes.txt
 
 A directory is the root file system, read and written in place, with the rights of who runs this
 command. --read-only keeps it as it is; /tmp is in memory then. An image is taken into memory; what the program writes

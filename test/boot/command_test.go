@@ -208,7 +208,7 @@ func TestImages(t *testing.T) {
 	config := imageConfig{
 		Entrypoint: []string{"/entry.sh", "first"}, Cmd: []string{"second word", "$3 'quoted'"},
 		Env:  []string{"PATH=/opt/bin:/bin", "GREETING=hello  world"},
-		User: "app", WorkingDir: "/work/dir",
+		User: "app", WorkingDir: "/app/dir",
 	}
 	lower := layer(t, append(busyboxRecords(t),
 		record{name: "etc/passwd", content: "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", mode: 0o644},
@@ -218,7 +218,7 @@ func TestImages(t *testing.T) {
 		record{name: "data/gone", content: "x"}, record{name: "data/opaque/old", content: "x"}, record{name: "data/dir/gone/x", content: "x"})...)
 	upper := layer(t, record{name: "data/.wh.gone"}, record{name: "data/opaque/.wh..wh..opq"}, record{name: "data/opaque/new", content: "n"},
 		record{name: "data/dir/.wh.gone"})
-	want := "[first]\n[second word]\n[$3 'quoted']\nuid=1000(app) gid=1001(app) groups=1001(app),1002(extra)\n/work/dir\nhello  world /home/app\n" +
+	want := "[first]\n[second word]\n[$3 'quoted']\nuid=1000(app) gid=1001(app) groups=1001(app),1002(extra)\n/app/dir\nhello  world /home/app\n" +
 		"/data\n/data/a\n/data/dir\n/data/link\n/data/opaque\n/data/opaque/new\na\nsame\n1000 604\nfrom the host\n"
 	layout := ociLayout(t, config, lower, upper)
 	for name, image := range map[string]string{
@@ -234,7 +234,7 @@ func TestImages(t *testing.T) {
 	t.Run("options", func(t *testing.T) {
 		r := elver(t, "", "-u", "5:6", "-w", "/elsewhere", "-e", "GREETING=bye", "-e", "HOME=/h", "--hostname", "box", layout, "--", "x")
 		want := strings.NewReplacer("[second word]\n[$3 'quoted']", "[x]", "uid=1000(app) gid=1001(app) groups=1001(app),1002(extra)", "uid=5 gid=6 groups=6",
-			"/work/dir", "/elsewhere", "hello  world /home/app", "bye /h", "from the host\n", "").Replace(want)
+			"/app/dir", "/elsewhere", "hello  world /home/app", "bye /h", "from the host\n", "").Replace(want)
 		if r.stdout != want || r.status != 3 {
 			t.Errorf("wanted %q and status 3\n%v", want, r)
 		}

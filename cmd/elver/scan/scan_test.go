@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// compile makes a program of a source, or skips the test.
+// compile makes a program of a source, or skips the test where the compiler is missing.
 func compile(t *testing.T, name, source string, words ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(words[0]); err != nil {
@@ -22,7 +22,7 @@ func compile(t *testing.T, name, source string, words ...string) string {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("%v: %s", err, out)
+		t.Fatalf("%v: %s", err, out)
 	}
 	return filepath.Join(dir, "program")
 }
