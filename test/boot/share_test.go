@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -12,26 +13,33 @@ import (
 // folder as the root file system of a VM.
 var onShare = []struct {
 	program string
+	tests   []string // of the program's; all without
 	kind    kind
 	mem     int
 	timeout time.Duration
+	soak    bool
 }{
-	{"pressure", staticPIE, 40, 3 * time.Minute},
+	{"pressure", nil, staticPIE, 40, 3 * time.Minute, false},
+	{"ondisk", []string{"nameless-and-mapped", "nameless-resized", "sparse", "attributes"}, staticPIE, 64, 3 * time.Minute, false},
+	{"ondisk", []string{"many-files"}, staticPIE, 64, 10 * time.Minute, true},
 }
 
 func TestShare(t *testing.T) {
 	for _, row := range onShare {
 		t.Run(row.program, func(t *testing.T) {
 			t.Parallel()
+			if row.soak && !soak {
+				t.Skip("takes minutes on a loaded machine: ELVER_SOAK=1")
+			}
 			program := build(t, row.kind, row.program)
-			cmd := exec.Command(program)
+			cmd := exec.Command(program, row.tests...)
 			cmd.Dir = t.TempDir()
 			onHost, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("fails on the host's Linux already: %v\n%s", err, onHost)
 			}
 			dir := t.TempDir()
-			r := vm{program: program, mem: row.mem, script: []string{"-e", dir}, timeout: row.timeout}.run(t)
+			r := vm{program: program, args: strings.Join(row.tests, " "), mem: row.mem, script: []string{"-e", dir}, timeout: row.timeout}.run(t)
 			if r.status != 0 || r.stdout != string(onHost) || r.stderr != "" {
 				t.Errorf("wanted what Linux gives, status 0 and no log\n%v", r)
 			}

@@ -379,10 +379,15 @@ func (p *pages) cancel(n uint64) {
 }
 
 // resizeNameless changes the size of a file that has no name, of which servers know only by their open
-// fids: nobody but us can see its size. What was cut off becomes zeros, in case it grows again.
+// fids, which take reads and writes alone. What was cut off becomes zeros, in case it grows again; growing
+// writes the last byte, so that the server has as much to read as the file is long.
 func (r *file) resizeNameless(old, size int64) error {
-	if size >= old {
+	if size == old {
 		return nil
+	}
+	from := size
+	if size > old {
+		from, old = size-1, size
 	}
 	fid, err := r.writeFid()
 	if err != nil {
@@ -394,7 +399,7 @@ func (r *file) resizeNameless(old, size int64) error {
 	}
 	defer metal.Unref(frame)
 	metal.Zero(frame, pageSize)
-	for at := size; at < old; {
+	for at := from; at < old; {
 		var spans []Span
 		n := int64(0)
 		for len(spans) < r.fs.c.pages && at+n < old {

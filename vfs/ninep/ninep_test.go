@@ -437,12 +437,35 @@ func TestFilesWithoutAName(t *testing.T) {
 	if got := m.get(temporary, 100); got != "nobody sees me" {
 		t.Errorf("read %q", got)
 	}
+	m.ok("grow", temporary.Truncate(m.Context, 3*4096))
+	mapped, err := temporary.Mappable(m.Context)
+	m.ok("mappable", err)
+	for page := range uint64(3) {
+		frame, err := mapped.MapFrame(page*4096, false)
+		m.ok("map", err)
+		want := make([]byte, 4096)
+		if page == 0 {
+			copy(want, "nobody sees me")
+		}
+		if !bytes.Equal(metal.View(frame, 4096), want) {
+			t.Errorf("page %d is mapped as something else", page)
+		}
+		metal.Unref(frame)
+	}
+	m.ok("cut", temporary.Truncate(m.Context, 6))
+	m.ok("grow", temporary.Truncate(m.Context, 5000))
+	temporary.Seek(m.Context, 0, unix.SEEK_SET)
+	if got := m.get(temporary, 6000); got != "nobody"+strings.Repeat("\x00", 4994) {
+		t.Errorf("read %q, of %d bytes", clip(got), len(got))
+	}
 	list, _ := os.ReadDir(m.dir)
 	if len(list) != 1 {
 		t.Errorf("the host has %v", list)
 	}
 	temporary.Decref()
 }
+
+func clip(s string) string { return s[:min(len(s), 100)] }
 
 func TestHostChangesShow(t *testing.T) {
 	m := mount(t)
