@@ -99,10 +99,14 @@ func (w *world) open(path string) (File, error) {
 	return f, nil
 }
 
+func runsAs(i Identity) func(File) (Identity, error) {
+	return func(File) (Identity, error) { return i, nil }
+}
+
 func (w *world) params(as *mm.AddressSpace, path string) Params {
 	return Params{
 		Space: as, File: w.files[path], Path: path, Open: w.open, Args: []string{path, "one"}, Env: []string{"A=b"},
-		StackLimit: 8 << 20, Random: rand.Uint64, SignalFrame: 2048,
+		StackLimit: 8 << 20, Random: rand.Uint64, SignalFrame: 2048, Identify: runsAs(Identity{}),
 	}
 }
 

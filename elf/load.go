@@ -17,16 +17,22 @@ type Params struct {
 	Args  []string
 	Env   []string
 
-	UID, EUID, GID, EGID uint32
-	Secure               bool // AT_SECURE
-	StackLimit           uint64
+	// Identify says as whom the file runs that is loaded in the end: the program, or a script's interpreter.
+	Identify   func(File) (Identity, error)
+	StackLimit uint64
 
 	Random        func() uint64 // random numbers
-	FixedLayout   bool          // no address space randomization
 	HWCap, HWCap2 uint64        // CPUID.1:EDX; AT_HWCAP2
 	SignalFrame   uint64        // AT_MINSIGSTKSZ, in bytes
 	// VDSO maps the vDSO and returns the address of its ELF header; nil: there is none.
 	VDSO func(*mm.AddressSpace) (uint64, error)
+}
+
+// Identity is as whom a program runs.
+type Identity struct {
+	UID, EUID, GID, EGID uint32
+	Secure               bool // AT_SECURE
+	FixedLayout          bool // no address space randomization
 }
 
 // Image is a loaded program. Addresses are in its memory; ranges end before their End.
@@ -59,14 +65,26 @@ func Load(p Params) (*Image, error) {
 		return nil, err
 	}
 	im := &Image{File: r.file, Opened: r.opened, Path: r.path}
-	if err := p.load(im, r.args); err != nil {
+	identity, err := p.Identify(im.File)
+	if err != nil {
+		err = failed(err, "%s: gives no privileges", im.Path)
+	} else {
+		err = (&loading{p, identity}).load(im, r.args)
+	}
+	if err != nil {
 		r.release()
 		return nil, err
 	}
 	return im, nil
 }
 
-func (p *Params) load(im *Image, args []string) error {
+// loading is the loading of one program.
+type loading struct {
+	Params
+	Identity
+}
+
+func (p *loading) load(im *Image, args []string) error {
 	main, err := parse(im.File, im.Path, unix.ENOEXEC)
 	if err != nil {
 		return err
@@ -98,7 +116,7 @@ func because(err error, name string) error {
 }
 
 // place maps the program, its interpreter and the vDSO, and makes the stack.
-func (p *Params) place(im *Image, args []string, main, interp *program, interpFile File) error {
+func (p *loading) place(im *Image, args []string, main, interp *program, interpFile File) error {
 	s, err := p.measure(im.Path, args)
 	if err != nil {
 		return err
@@ -147,7 +165,7 @@ func (p *Params) place(im *Image, args []string, main, interp *program, interpFi
 // placeHeap chooses where the heap starts: behind the program's image, but for one that was loaded
 // where mmap finds room. That one's heap would soon meet other mappings, and grows where programs
 // with an interpreter are loaded instead.
-func (p *Params) placeHeap(im *Image, main *program, end uint64) {
+func (p *loading) placeHeap(im *Image, main *program, end uint64) {
 	switch {
 	case main.kind == etDyn && main.interp == "":
 		end = im.Layout.PIEBase + mm.PageSize

@@ -137,7 +137,7 @@ func TestStack(t *testing.T) {
 	p := w.params(as, "/bin/prog")
 	p.Args = []string{"prog", "", "two words", strings.Repeat("x", 5000)}
 	p.Env = []string{"HOME=/", "EMPTY=", ""}
-	p.UID, p.EUID, p.GID, p.EGID, p.Secure = 1, 2, 3, 4, true
+	p.Identify = runsAs(Identity{UID: 1, EUID: 2, GID: 3, EGID: 4, Secure: true})
 	p.HWCap, p.HWCap2 = 0x178bfbff, 2
 	p.VDSO = func(*mm.AddressSpace) (uint64, error) { return 0x7fff00001000, nil }
 	im, err := Load(p)
@@ -358,7 +358,7 @@ func TestLayout(t *testing.T) {
 		w.add("/lib/ld", small(elf.ET_DYN).build())
 		as := w.space()
 		p := w.params(as, "prog")
-		p.FixedLayout = true
+		p.Identify = runsAs(Identity{FixedLayout: true})
 		im, err := Load(p)
 		if err != nil {
 			t.Fatal(err)
@@ -689,7 +689,7 @@ func FuzzLoad(f *testing.F) {
 			p := w.params(as, "prog")
 			source := rand.New(rand.NewPCG(seed, 0))
 			p.Random = source.Uint64
-			p.FixedLayout = seed&1 != 0
+			p.Identify = runsAs(Identity{FixedLayout: seed&1 != 0})
 			im, err := Load(p)
 			if err != nil {
 				var e *Error

@@ -96,7 +96,7 @@ func (s *stack) reserve(limit uint64) uint64 {
 }
 
 // writeStack fills the stack and completes im.
-func (p *Params) writeStack(im *Image, s *stack, main *program, vdso uint64) error {
+func (p *loading) writeStack(im *Image, s *stack, main *program, vdso uint64) error {
 	execFn := im.Layout.StackTop - 8 - uint64(len(s.path)) - 1
 	im.EnvEnd = execFn
 	im.EnvStart = im.EnvEnd - s.envBytes

@@ -412,13 +412,13 @@ func (t *Thread) Exec(as *mm.AddressSpace, creds *Credentials, name string, e *E
 	t.altStack = AltStack{}
 	t.rseq = rseqArea{}
 	t.restart = nil
-	t.SetCreds(creds)
-	t.SetComm(name)
 	p.exe.Store(e)
 	p.dumpable.Store(dumpableUser)
-	if c := creds; c.EUID != c.RUID || c.EGID != c.RGID {
+	if c := t.Creds(); e.Secret || c.EUID != c.RUID || c.EGID != c.RGID { // the old ones, as in Linux's begin_new_exec
 		p.dumpable.Store(suidDumpable)
 	}
+	t.SetCreds(creds)
+	t.SetComm(name)
 	if p.Attach != nil {
 		p.Attach.Exec()
 	}

@@ -274,33 +274,65 @@ func (c *Credentials) fixCaps(old *Credentials) {
 	}
 }
 
-// Exec returns the credentials that a program starts with which c executes: setuid and setgid are the
-// owner and group that its file gives it, or nil (execve(2); capabilities(7), "Transformation of
-// capabilities during execve()"). secure says that it must not trust its environment (AT_SECURE).
-func (c *Credentials) Exec(setuid, setgid *uint32) (n *Credentials, secure bool) {
+// FileRights are what a file gives who executes it, and what stands in the way of that.
+type FileRights struct {
+	SetUID, SetGID *uint32   // its owner and group, if it has the bits; nil: it hasn't
+	Caps           *FileCaps // nil: it has none
+	// Untrusted says that others see or share what the program does, so that it must gain nothing they
+	// lack, unless the caller may change its ids anyway; NoNewPrivs that it gains nothing in any case.
+	Untrusted, NoNewPrivs bool
+}
+
+// FileCaps are the capabilities of a file (capabilities(7), "File capabilities").
+type FileCaps struct {
+	Permitted, Inheritable CapSet
+	Effective              bool
+}
+
+// Exec returns the credentials that a program starts with which c executes (execve(2); capabilities(7),
+// "Transformation of capabilities during execve()"). setID says that they change whose the program is, secure
+// that it must not trust its environment (AT_SECURE). EPERM: the file wants capabilities in effect that it doesn't get.
+func (c *Credentials) Exec(f FileRights) (n *Credentials, setID, secure bool, err error) {
 	n = c.Clone()
-	if setuid != nil {
-		n.EUID = *setuid
+	if f.SetUID != nil {
+		n.EUID = *f.SetUID
 	}
-	if setgid != nil {
-		n.EGID = *setgid
+	if f.SetGID != nil {
+		n.EGID = *f.SetGID
+	}
+	permitted, effective := CapSet(0), false
+	if f.Caps != nil {
+		permitted = c.Bounding&f.Caps.Permitted | c.Inheritable&f.Caps.Inheritable
+		effective = f.Caps.Effective
+		if effective && f.Caps.Permitted&^permitted != 0 {
+			return nil, false, false, unix.EPERM
+		}
+	}
+	// A program with capabilities of its own that is set-user-ID root has those alone.
+	if n.SecureBits&SecureNoRoot == 0 && !(f.Caps != nil && n.EUID == 0 && n.RUID != 0) && (n.EUID == 0 || n.RUID == 0) {
+		permitted = c.Inheritable | c.Bounding
+		effective = effective || n.EUID == 0
+	}
+	setID = n.EUID != c.RUID || n.EGID != c.RGID
+	if (setID || permitted&^c.Permitted != 0) && (f.Untrusted || f.NoNewPrivs) {
+		if !c.HasCap(unix.CAP_SETUID) || f.NoNewPrivs {
+			n.EUID, n.EGID = n.RUID, n.RGID
+		}
+		permitted &= c.Permitted
 	}
 	n.SUID, n.FSUID = n.EUID, n.EUID
 	n.SGID, n.FSGID = n.EGID, n.EGID
-	if n.EUID != c.EUID || n.EGID != c.EGID {
+	if f.Caps != nil || setID {
 		n.Ambient = 0
 	}
-	permitted, effective := n.Ambient, n.Ambient
-	if n.SecureBits&SecureNoRoot == 0 && (n.EUID == 0 || n.RUID == 0) {
-		permitted |= c.Inheritable | c.Bounding
-		if n.EUID == 0 {
-			effective = permitted
-		}
+	n.Permitted = permitted | n.Ambient
+	n.Effective = n.Ambient
+	if effective {
+		n.Effective = n.Permitted
 	}
-	n.Permitted, n.Effective = permitted, effective
 	n.SecureBits &^= SecureKeepCaps
-	secure = n.EUID != n.RUID || n.EGID != n.RGID || n.RUID != 0 && n.Effective&^n.Ambient != 0
-	return n, secure
+	secure = setID || n.RUID != 0 && (effective || n.Permitted&^n.Ambient != 0)
+	return n, setID, secure, nil
 }
 
 // MayAttach reports whether t may look into p as a debugger does (ptrace(2), "Ptrace access mode checking").

@@ -312,6 +312,7 @@ type Executable struct {
 	AuxvStart, AuxvEnd                     uint64
 	CodeStart, CodeEnd, DataStart, DataEnd uint64
 	StackStart                             uint64
+	Secret                                 bool // who executes it may not read it: nor may a core file or a debugger
 }
 
 // Executable returns what the process runs; never nil.

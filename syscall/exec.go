@@ -103,37 +103,53 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 	if err != nil {
 		return err
 	}
-	d := elf.Description(file)
 	filename := execPath(dirFD, name)
-	creds, secure := t.Creds().Exec(privileges(t, d))
 	space, err := mm.New(t.Proc.Limits)
 	if err != nil {
 		file.Release()
 		return err
 	}
+	var creds *kernel.Credentials
+	var secure bool
+	clearing := uint32(perReadImpliesExec)
 	image, err := elf.Load(elf.Params{
 		Space: space, File: file, Path: filename,
 		Open: func(path string) (elf.File, error) { return elf.Open(c, path) },
 		Args: argv, Env: env,
-		UID: creds.RUID, EUID: creds.EUID, GID: creds.RGID, EGID: creds.EGID, Secure: secure,
+		Identify: func(f elf.File) (i elf.Identity, err error) {
+			rights := rightsOf(t, elf.Description(f))
+			var setID bool
+			if creds, setID, secure, err = t.Creds().Exec(rights); err != nil {
+				return i, err
+			}
+			if rights.SetUID != nil || rights.SetGID != nil || setID || creds.Permitted&^t.Creds().Permitted != 0 {
+				clearing = perClearOnSetID
+			}
+			return elf.Identity{UID: creds.RUID, EUID: creds.EUID, GID: creds.RGID, EGID: creds.EGID, Secure: secure,
+				FixedLayout: t.Personality()&^clearing&perNoRandomize != 0}, nil
+		},
 		StackLimit: t.Proc.Limits.Soft(unix.RLIMIT_STACK),
-		Random:     random.Uint64, FixedLayout: t.Personality()&perNoRandomize != 0 && !secure,
-		HWCap: amd64.HWCap(), HWCap2: amd64.HWCap2(),
+		Random:     random.Uint64,
+		HWCap:      amd64.HWCap(), HWCap2: amd64.HWCap2(),
 		SignalFrame: uint64(amd64.MaxSignalFrame()),
 		VDSO:        mapVDSO(),
 	})
 	if err == nil {
-		d = elf.Description(image.File)
+		d := elf.Description(image.File)
 		e := &kernel.Executable{
 			Path: c.Files.Name(d.Path()), File: d,
 			ArgStart: image.ArgStart, ArgEnd: image.ArgEnd, EnvStart: image.EnvStart, EnvEnd: image.EnvEnd,
 			AuxvStart: image.AuxvStart, AuxvEnd: image.AuxvEnd,
 			CodeStart: image.CodeStart, CodeEnd: image.CodeEnd, DataStart: image.DataStart, DataEnd: image.DataEnd,
 			StackStart: image.StackStart,
+			Secret:     c.MayRead(d.Path()) != nil,
 		}
 		oldTID := t.TID
 		if err = t.Exec(space, creds, filename[strings.LastIndexByte(filename, '/')+1:], e); err == nil {
-			t.SetPersonality(t.Personality() &^ perReadImpliesExec)
+			t.SetPersonality(t.Personality() &^ clearing)
+			if secure {
+				t.SetParentDeathSignal(0)
+			}
 			// Processes share an Executable across fork: the file is held until the last is gone.
 			runtime.AddCleanup(e, (*vfs.Description).Decref, d)
 			if image.Opened {
@@ -153,20 +169,48 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 	return err
 }
 
-// privileges returns the user and group that the file of d gives who executes it, by its set-user-ID
-// and set-group-ID bits, or nil.
-func privileges(t *kernel.Thread, d *vfs.Description) (setuid, setgid *uint32) {
+// rightsOf returns what the file of d gives t when t executes it.
+func rightsOf(t *kernel.Thread, d *vfs.Description) (r kernel.FileRights) {
+	r.NoNewPrivs = t.NoNewPrivs()
+	r.Untrusted = t.TracedWithoutPrivilege() || filesOf(t).Files.SharesDirectories()
+	if d.Path().Mount.NoSUID() {
+		return r
+	}
+	r.Caps = fileCaps(vfs.FileCapabilities(d.Path()))
 	var a vfs.Attr
-	if t.NoNewPrivs() || t.TracedWithoutPrivilege() || d.Path().Mount.NoSUID() || d.Stat(&a) != nil {
-		return nil, nil
+	if r.NoNewPrivs || d.Stat(&a) != nil {
+		return r
 	}
 	if a.Mode&unix.S_ISUID != 0 {
-		setuid = &a.UID
+		r.SetUID = &a.UID
 	}
 	if a.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-		setgid = &a.GID
+		r.SetGID = &a.GID
 	}
-	return setuid, setgid
+	return r
+}
+
+// fileCaps decodes struct vfs_ns_cap_data (linux/capability.h); nil: that gives nobody of this machine anything.
+func fileCaps(b []byte) *kernel.FileCaps {
+	const (
+		revision2, size2 = 0x02000000, 20
+		revision3, size3 = 0x03000000, 24
+		revisionMask     = 0xff000000
+		effective        = 1
+	)
+	if len(b) < size2 {
+		return nil
+	}
+	switch magic := halfword(b, 0) & revisionMask; {
+	case magic == revision2 && len(b) == size2:
+	case magic == revision3 && len(b) == size3 && halfword(b, 20) == 0: // those of another user namespace's root don't count
+	default:
+		return nil
+	}
+	set := func(at int) kernel.CapSet {
+		return (kernel.CapSet(halfword(b, at)) | kernel.CapSet(halfword(b, at+8))<<32) & kernel.AllCaps
+	}
+	return &kernel.FileCaps{Permitted: set(4), Inheritable: set(8), Effective: halfword(b, 0)&effective != 0}
 }
 
 // execPath is the program's name as AT_EXECFN and an interpreter get it.

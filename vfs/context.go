@@ -445,7 +445,13 @@ func (c *Context) chown(p Path, uid, gid uint32) error {
 			s.Mode &^= unix.S_ISGID
 		}
 	}
-	return p.setAttr(c, &s)
+	if err := p.setAttr(c, &s); err != nil {
+		return err
+	}
+	if x, ok := i.(Xattrer); ok && mode&unix.S_IFMT != unix.S_IFDIR {
+		x.RemoveXattr(capability) // its capabilities, too, if there are any
+	}
+	return nil
 }
 
 // Truncate is truncate(2).

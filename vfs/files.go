@@ -77,6 +77,10 @@ func (f *Files) Clone(shareTable, shareFS bool) *Files {
 	return n
 }
 
+// SharesDirectories reports whether another process has the same root and working directory (CLONE_FS), and could
+// change them under this one.
+func (f *Files) SharesDirectories() bool { return f.fs.refs.Load() > 1 }
+
 // Fork returns copies for a new process.
 func (f *Files) Fork() kernel.Attachment { return f.Clone(false, false) }
 

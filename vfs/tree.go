@@ -725,7 +725,29 @@ func (c *Context) Unmount(target string, flags int) error {
 }
 
 // Xattrs. The name spaces: user.* follows the file's permissions, trusted.* wants CAP_SYS_ADMIN,
-// security.* and system.* are not kept (xattr(7)).
+// security.* is for who may change it, system.* is not kept (xattr(7)).
+
+// capability is the attribute that holds a file's capabilities (capabilities(7), "File capabilities").
+const capability = "security.capability"
+
+// FileCapabilities returns the attribute of p that holds its capabilities, nil if it has none.
+func FileCapabilities(p Path) []byte {
+	x, ok := p.Inode().(Xattrer)
+	if !ok {
+		return nil
+	}
+	b, err := x.GetXattr(capability)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// validCapabilities reports whether b may be a file's capabilities: struct vfs_cap_data or vfs_ns_cap_data of the
+// revision that its size says (linux/capability.h).
+func validCapabilities(b []byte) bool {
+	return len(b) == 20 && b[3] == 2 || len(b) == 24 && b[3] == 3
+}
 
 func (c *Context) xattrs(p Path, name string, write bool) (Xattrer, error) {
 	if len(name) == 0 || len(name) > nameMax {
@@ -767,6 +789,14 @@ func (c *Context) xattrs(p Path, name string, write bool) (Xattrer, error) {
 			}
 			return nil, unix.ENODATA
 		}
+	case len(name) > 9 && name[:9] == "security.":
+		need := unix.CAP_SYS_ADMIN
+		if name == capability {
+			need = unix.CAP_SETFCAP
+		}
+		if write && !c.Creds.HasCap(need) {
+			return nil, unix.EPERM
+		}
 	default:
 		return nil, unix.EOPNOTSUPP
 	}
@@ -789,6 +819,9 @@ func (c *Context) SetXattr(p Path, name string, value []byte, flags int) error {
 	}
 	if len(value) > 65536 {
 		return unix.E2BIG
+	}
+	if name == capability && !validCapabilities(value) {
+		return unix.EINVAL
 	}
 	x, err := c.xattrs(p, name, true)
 	if err != nil {

@@ -314,8 +314,12 @@ func (r *regular) shrink(size int64) {
 	r.giveBack(frames)
 }
 
-// dropPrivileges takes set-id bits away after a change by somebody who isn't privileged (write(2)).
+// dropPrivileges takes set-id bits away after a change by somebody who isn't privileged (write(2)), and
+// capabilities whoever made it.
 func (r *regular) dropPrivileges(c *vfs.Context) {
+	if r.capable.Load() {
+		r.RemoveXattr(capability)
+	}
 	mode, _, _ := r.Perm()
 	if mode&(unix.S_ISUID|unix.S_ISGID) == 0 || c.Creds.HasCap(unix.CAP_FSETID) {
 		return

@@ -485,9 +485,13 @@ func (f *fifo) FIFO() *vfs.Pipe { return f.pipe }
 
 // xattrs are the extended attributes of an inode.
 type xattrs struct {
-	mu  sync.Mutex
-	set map[string][]byte
+	mu      sync.Mutex
+	set     map[string][]byte
+	capable atomic.Bool // there is capability in it
 }
+
+// capability is the attribute that a change of the file takes away (capabilities(7), "File capabilities").
+const capability = "security.capability"
 
 // maxXattrs bounds what the attributes of one file may take, in bytes, as ext4 does by its block.
 const maxXattrs = 64 << 10
@@ -527,6 +531,9 @@ func (x *xattrs) SetXattr(name string, value []byte, flags int) error {
 		x.set = make(map[string][]byte)
 	}
 	x.set[strings.Clone(name)] = append([]byte(nil), value...)
+	if name == capability {
+		x.capable.Store(true)
+	}
 	return nil
 }
 
@@ -550,5 +557,8 @@ func (x *xattrs) RemoveXattr(name string) error {
 		return unix.ENODATA
 	}
 	delete(x.set, name)
+	if name == capability {
+		x.capable.Store(false)
+	}
 	return nil
 }
