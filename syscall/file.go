@@ -153,7 +153,7 @@ func vector(t *kernel.Thread, a *args, c vectorCall) (uint64, error) {
 		return 0, err
 	}
 	defer d.Decref()
-	if c.at && !d.Seekable() {
+	if c.at && !d.TakesOffset() {
 		return 0, unix.ESPIPE
 	}
 	if c.writes && !d.Writable() || !c.writes && !d.Readable() {
@@ -205,7 +205,7 @@ func (l *local) userSlowly(t *kernel.Thread, allowed bool, addr, length uint64) 
 
 // userAt is user for a transfer at an offset.
 func (l *local) userAt(t *kernel.Thread, d *vfs.Description, allowed bool, addr, length uint64) error {
-	if !d.Seekable() && !d.PathOnly() {
+	if !d.TakesOffset() && !d.PathOnly() {
 		return unix.ESPIPE
 	}
 	return l.user(t, allowed, addr, length)

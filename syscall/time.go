@@ -1,6 +1,7 @@
 package syscall
 
 import (
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -38,6 +39,55 @@ func sysClockSettime(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, err
 	}
 	return 0, t.SetClock(int(a.int(0)), int64(d))
+}
+
+// adjtimex(2)
+func sysAdjtimex(t *kernel.Thread, a *args) (uint64, error) { return adjustClock(t, a.arg(0)) }
+
+// clock_adjtime(2)
+func sysClockAdjtime(t *kernel.Thread, a *args) (uint64, error) {
+	if clock := int(a.int(0)); clock != unix.CLOCK_REALTIME {
+		if _, err := t.Clock(clock); err != nil {
+			return 0, err
+		}
+		return 0, unix.EOPNOTSUPP
+	}
+	return adjustClock(t, a.arg(1))
+}
+
+// adjustClock tells of a clock that nobody has synchronized, as Linux does after its start. The clock can be set, but runs as
+// the host's does: EOPNOTSUPP for whoever may adjust its rate.
+func adjustClock(t *kernel.Thread, addr uint64) (uint64, error) {
+	const (
+		sizeBytes     = 208        // of struct timex
+		onlyRead      = 0xa001     // ADJ_OFFSET_SS_READ
+		unsynchronous = 16_000_000 // microseconds: NTP_PHASE_LIMIT
+		tolerance     = 500 << 16  // parts in a million
+		microsPerTick = 10_000
+		timeError     = 5
+	)
+	b := localOf(t).bytes[:sizeBytes]
+	if err := copyIn(t, b, addr); err != nil {
+		return 0, err
+	}
+	if modes := halfword(b, 0); modes != 0 && modes != onlyRead {
+		if !t.Creds().HasCap(unix.CAP_SYS_TIME) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EOPNOTSUPP
+	}
+	now := kernel.Realtime()
+	for _, f := range [...]struct {
+		offset int
+		value  uint64
+	}{
+		{8, 0}, {16, 0}, {24, unsynchronous}, {32, unsynchronous}, {40, unix.STA_UNSYNC}, {48, 2}, {56, 1}, {64, tolerance},
+		{72, uint64(now / 1e9)}, {80, uint64(now % 1e9 / 1000)}, {88, microsPerTick},
+		{96, 0}, {104, 0}, {112, 0}, {120, 0}, {128, 0}, {136, 0}, {144, 0}, {152, 0}, {160, 0},
+	} {
+		binary.LittleEndian.PutUint64(b[f.offset:], f.value)
+	}
+	return timeError, copyOut(t, addr, b)
 }
 
 // gettimeofday(2)

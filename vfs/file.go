@@ -426,8 +426,12 @@ func (d *Description) writeAt(c *Context, src *mm.Buffer, pos *int64) (int, erro
 // Sizer is a File that knows its size.
 type Sizer interface{ Size() int64 }
 
-// anyOffset says whether the file takes offsets although it keeps none, as /dev/null does.
-func (d *Description) anyOffset() bool {
+// TakesOffset says whether the file can be read and written at an offset: it has one of its own, or takes any although it
+// keeps none, as /dev/null does.
+func (d *Description) TakesOffset() bool {
+	if d.seekable {
+		return true
+	}
 	_, ok := d.file.(Seeker)
 	return ok
 }
@@ -440,7 +444,7 @@ func (d *Description) Pread(c *Context, dst *mm.Buffer, off int64) (int, error) 
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	if !d.seekable && !d.anyOffset() {
+	if !d.TakesOffset() {
 		return 0, unix.ESPIPE
 	}
 	n, err := d.file.Read(c, dst, off)
@@ -456,7 +460,7 @@ func (d *Description) Pwrite(c *Context, src *mm.Buffer, off int64) (int, error)
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	if !d.seekable && !d.anyOffset() {
+	if !d.TakesOffset() {
 		return 0, unix.ESPIPE
 	}
 	n, err := d.writeAt(c, src, &off)

@@ -1,5 +1,6 @@
 // Clocks and sleeping.
 #include "check.h"
+#include <sys/timex.h>
 
 #define MS 1000000LL
 
@@ -114,6 +115,22 @@ static void test_cpu_time(void)
 	CHECK(now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu > 20 * MS);
 }
 
+// Nobody adjusts the clock here: what it says of itself can be read.
+static void test_adjustment(void)
+{
+	struct timex t = {0};
+	struct timeval left;
+
+	CHECK(adjtimex(&t) >= 0);
+	CHECK(t.tick >= 9000 && t.tick <= 11000 && t.tolerance > 0 && t.precision > 0);
+	CHECK(llabs(t.time.tv_sec - now_ns(CLOCK_REALTIME) / 1000000000) < 60);
+	CHECK(clock_adjtime(CLOCK_REALTIME, &t) >= 0);
+	CHECK_ERR(clock_adjtime(CLOCK_MONOTONIC, &t), EOPNOTSUPP);
+	CHECK_ERR(clock_adjtime(99, &t), EINVAL);
+	CHECK_ERR(syscall(SYS_adjtimex, 8), EFAULT);
+	CHECK_EQ(adjtime(NULL, &left), 0);
+}
+
 TESTS({"clocks", test_clocks}, {"monotonic", test_monotonic}, {"wall-clock", test_wall_clock},
       {"nanosleep", test_nanosleep}, {"absolute-sleep", test_absolute_sleep},
-      {"cpu-time", test_cpu_time})
+      {"cpu-time", test_cpu_time}, {"adjustment", test_adjustment})

@@ -2,6 +2,7 @@
 #include "check.h"
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 static void test_null(void)
 {
@@ -49,6 +50,12 @@ static void test_full(void)
 	CHECK_ERR(write(fd, "x", 1), ENOSPC);
 	CHECK_EQ(read(fd, &c, 1), 1);
 	CHECK_EQ(c, 0);
+	c = 1;
+	struct iovec v = {&c, 1};
+	CHECK_EQ(pread(fd, &c, 1, 1LL << 60), 1);
+	CHECK_EQ(c, 0);
+	CHECK_EQ(preadv(fd, &v, 1, 5000), 1);
+	CHECK_ERR(pwrite(fd, &c, 1, 5000), ENOSPC);
 	close(fd);
 }
 
