@@ -56,6 +56,10 @@ var rows = []struct {
 	{"tcp-connect", "TCP connection over loopback, one exchange", 0},
 	{"tcp-mebibyte", "MiB of TCP over loopback", 3_300_000},
 	{"udp", "UDP round trip over loopback, two threads", 0},
+	{"fork", "fork, exit and wait", 0},
+	{"fork-files", "the same with 1000 open files", 0},
+	{"exec", "vfork, exec of a static program and wait", 0},
+	{"pipeline", "shell that runs a pipeline of three", 0},
 }
 
 func main() {
@@ -77,9 +81,13 @@ func run() error {
 	if err := cc.Run(); err != nil {
 		return fmt.Errorf("compiling test/programs/bench.c: %w", err)
 	}
+	tree, err := archive(dir, program)
+	if err != nil {
+		return err
+	}
 	linux := map[string]int{}
 	if image := os.Getenv("BENCH_LINUX"); image != "" {
-		if linux, err = onLinux(dir, image, program); err != nil {
+		if linux, err = onLinux(image, tree); err != nil {
 			return err
 		}
 	}
@@ -87,10 +95,13 @@ func run() error {
 	missed := 0
 	for _, row := range rows {
 		var cost int
-		if row.key == "entry" {
+		switch row.key {
+		case "entry":
 			cost, err = entry(dir)
-		} else {
-			cost, err = onElver(program, row.key)
+		case "pipeline":
+			cost, err = onElver(tree, "/init pipeline", row.key)
+		default:
+			cost, err = onElver(program, row.key, row.key)
 		}
 		mark := ""
 		if err == nil && row.limit != 0 && cost > row.limit {
@@ -154,8 +165,9 @@ func boot(timeout time.Duration, args ...string) ([]byte, error) {
 
 var line = regexp.MustCompile(`bench (\S+) (\d+)`)
 
-func onElver(program, key string) (int, error) {
-	out, err := boot(2*time.Minute, "-kernel", kernel, "-initrd", program, "-append", key)
+// onElver boots an initrd with args, and returns what it prints for key.
+func onElver(initrd, args, key string) (int, error) {
+	out, err := boot(2*time.Minute, "-kernel", kernel, "-initrd", initrd, "-append", args)
 	if err != nil {
 		return 0, err
 	}
@@ -241,16 +253,40 @@ func entry(dir string) (int, error) {
 	return int(binary.LittleEndian.Uint64(end) - binary.LittleEndian.Uint64(begin)), nil
 }
 
-// onLinux boots a Linux image with the program as its init.
-func onLinux(dir, image, program string) (map[string]int, error) {
+// archive makes a file with an archive of the program and, if it can be had, busybox.
+func archive(dir, program string) (string, error) {
 	data, err := os.ReadFile(program)
 	if err != nil {
+		return "", err
+	}
+	shell, err := busybox()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: no pipeline is measured:", err)
+	}
+	path := filepath.Join(dir, "initramfs")
+	return path, os.WriteFile(path, initramfs(data, shell), 0o666)
+}
+
+// busybox returns Debian's static busybox, which is fetched and unpacked where the tests keep it.
+func busybox() ([]byte, error) {
+	const cache = "test/.cache"
+	path := filepath.Join(cache, "busybox/bin/busybox")
+	if data, err := os.ReadFile(path); err == nil {
+		return data, nil
+	}
+	if err := os.MkdirAll(cache, 0o777); err != nil {
 		return nil, err
 	}
-	initrd := filepath.Join(dir, "initramfs")
-	if err := os.WriteFile(initrd, initramfs(data), 0o666); err != nil {
-		return nil, err
+	cmd := exec.Command("sh", "-c", "apt-get download busybox-static && dpkg -x busybox-static_*.deb busybox && rm -f busybox-static_*.deb")
+	cmd.Dir = cache
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("fetching Debian's busybox-static: %w\n%s", err, out)
 	}
+	return os.ReadFile(path)
+}
+
+// onLinux boots a Linux image with an archive in which the program is init.
+func onLinux(image, initrd string) (map[string]int, error) {
 	out, err := boot(20*time.Minute, "-kernel", image, "-initrd", initrd,
 		"-append", "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable")
 	if err != nil {
@@ -266,8 +302,8 @@ func onLinux(dir, image, program string) (map[string]int, error) {
 	return costs, nil
 }
 
-// initramfs is a newc archive with /dev/console and /init.
-func initramfs(init []byte) []byte {
+// initramfs is a newc archive with /dev/console, /init and, unless it is empty, /busybox.
+func initramfs(init, busybox []byte) []byte {
 	var b bytes.Buffer
 	pad := func() {
 		for b.Len()%4 != 0 {
@@ -285,6 +321,9 @@ func initramfs(init []byte) []byte {
 	add(1, 0o40755, 0, 0, "dev", nil)
 	add(2, 0o20600, 5, 1, "dev/console", nil)
 	add(3, 0o100755, 0, 0, "init", init)
+	if len(busybox) > 0 {
+		add(4, 0o100755, 0, 0, "busybox", busybox)
+	}
 	add(0, 0, 0, 0, "TRAILER!!!", nil)
 	return b.Bytes()
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -23,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -426,6 +428,67 @@ static uint64_t udp_round_trip(void)
 	});
 }
 
+static void reap(pid_t child)
+{
+	int status;
+
+	must(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static uint64_t fork_exit_wait(void)
+{
+	return MEASURE(200, {
+		pid_t child = fork();
+		if (child == 0)
+			_exit(0);
+		reap(child);
+	});
+}
+
+static uint64_t fork_with_1000_files(void)
+{
+	int fd = open("/dev/null", O_RDONLY);
+
+	must(fd >= 0);
+	for (int i = 0; i < 1000; i++)
+		must(dup(fd) >= 0);
+	return fork_exit_wait();
+}
+
+// The program itself, which ends at once when its name isn't the one it has here.
+static uint64_t vfork_exec_wait(void)
+{
+	const char *self = (const char *)getauxval(AT_EXECFN);
+
+	return MEASURE(200, {
+		pid_t child = vfork();
+		if (child == 0) {
+			execl(self, "nothing", NULL);
+			_exit(1);
+		}
+		reap(child);
+	});
+}
+
+// Where busybox is; without it there is nothing to measure.
+static uint64_t shell_pipeline(void)
+{
+	int null = open("/dev/null", O_WRONLY);
+
+	must(null >= 0);
+	if (access("/busybox", X_OK) != 0)
+		return 0;
+	return MEASURE(50, {
+		pid_t child = vfork();
+		if (child == 0) {
+			dup2(null, 1);
+			execl("/busybox", "sh", "-c", "echo x | /busybox cat | /busybox wc", NULL);
+			_exit(1);
+		}
+		reap(child);
+	});
+}
+
 static void loopback_up(void)
 {
 	struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
@@ -462,6 +525,10 @@ static const struct {
 	{"tcp-connect", tcp_connection},
 	{"tcp-mebibyte", tcp_mebibyte},
 	{"udp", udp_round_trip},
+	{"fork", fork_exit_wait},
+	{"fork-files", fork_with_1000_files},
+	{"exec", vfork_exec_wait},
+	{"pipeline", shell_pipeline},
 };
 
 static void run(int i)
@@ -476,7 +543,9 @@ int main(int argc, char **argv)
 {
 	enum { n = sizeof things / sizeof *things };
 
-	if (strcmp(argv[0], "/init") != 0) {
+	if (strcmp(argv[0], "nothing") == 0)
+		return 0;
+	if (argc > 1 || strcmp(argv[0], "/init") != 0) {
 		if (argc != 2)
 			return 2;
 		for (int i = 0; i < n; i++)
@@ -492,8 +561,14 @@ int main(int argc, char **argv)
 	mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3));
 	mknod("/dev/zero", S_IFCHR | 0666, makedev(1, 5));
 	loopback_up();
-	for (int i = 0; i < n; i++)
-		run(i);
+	for (int i = 0; i < n; i++) { // each in a process of its own, as elsewhere in a machine
+		pid_t child = fork();
+		if (child == 0) {
+			execl(argv[0], argv[0], things[i].name, NULL);
+			_exit(1);
+		}
+		waitpid(child, NULL, 0);
+	}
 	reboot(RB_POWER_OFF);
 	return 0;
 }
