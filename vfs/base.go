@@ -52,6 +52,15 @@ func (b *BaseInode) Init(fs FileSystem, ino uint64, mode, uid, gid uint32, rdev 
 	}
 }
 
+// Born sets all times, and the owner.
+func (b *BaseInode) Born(at unix.Timespec, uid, gid uint32) {
+	b.uid.Store(uid)
+	b.gid.Store(gid)
+	b.attrMu.Lock()
+	b.atime, b.mtime, b.ctime, b.btime = at, at, at, at
+	b.attrMu.Unlock()
+}
+
 // FS returns the file system.
 func (b *BaseInode) FS() FileSystem { return b.fs }
 

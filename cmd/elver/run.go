@@ -34,6 +34,7 @@ program's; 128+N if signal N killed it; 125 if Elver refused or failed; 126 if T
 executed; 127 if it isn't there.
 
   elver run /bin/ls -la /
+  elver run --read-only / python3 -c 'print(6 * 7)'
   elver run -v .:/app -w /app python-rootfs/ python3 script.py
   elver run -p 8080:80 nginx.tar
   elver run tar -- c . | tar t
@@ -306,7 +307,12 @@ func runCommand(words []string) (int, error) {
 	}
 	w := &workspace{keep: o.dryRun}
 	defer w.close()
-	c, err := o.prepare(w, thing, args)
+	subject, err := open(thing)
+	if err != nil {
+		return statusFailed, err
+	}
+	defer subject.close()
+	c, err := o.prepare(w, subject, args)
 	if err != nil {
 		return statusFailed, err
 	}
@@ -323,20 +329,21 @@ func runCommand(words []string) (int, error) {
 	if o.gdbPort != 0 {
 		fmt.Fprintf(os.Stderr, "elver: the machine waits for gdb: gdb %s -ex 'target remote localhost:%d'\n", c.Kernel, o.gdbPort)
 	}
-	return machine.Run(c)
+	status, err := machine.Run(c)
+	if err == nil && status != 0 && status < 128 {
+		if hint := subject.unseen(o, args); hint != "" {
+			fmt.Fprintf(os.Stderr, "elver: %s\n", hint)
+		}
+	}
+	return status, err
 }
 
 // prepare makes the machine's configuration.
-func (o *runOptions) prepare(w *workspace, thing string, args []string) (*machine.Config, error) {
+func (o *runOptions) prepare(w *workspace, subject *subject, args []string) (*machine.Config, error) {
 	c := &machine.Config{
 		QEMU: o.qemu, MemoryMB: o.memoryMB, CPUs: o.cpus, Type: o.machineType, Accel: o.accel,
 		Network: !o.noNetwork, IP: o.ip, Forwards: o.forwards, Volumes: o.volumes, GDBPort: o.gdbPort, RootReadOnly: o.readOnly,
 	}
-	subject, err := open(thing)
-	if err != nil {
-		return nil, err
-	}
-	defer subject.close()
 	spec, err := subject.resolve(o, args)
 	if err != nil {
 		return nil, err
@@ -345,7 +352,7 @@ func (o *runOptions) prepare(w *workspace, thing string, args []string) (*machin
 		return nil, err
 	}
 	if o.readOnly && c.Root == "" {
-		return nil, usageError("--read-only is for a root directory; %s is taken into memory", thing)
+		return nil, usageError("--read-only is for a root directory; %s is taken into memory", subject.name)
 	}
 	if c.MemoryMB == 0 {
 		c.MemoryMB = defaultMemoryMB

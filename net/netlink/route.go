@@ -175,6 +175,7 @@ func (a *answer) putLink(i *inet.Interface, flags uint16) {
 		b = attribute32(b, unix.IFLA_TXQLEN, 1000)
 		b = attribute32(b, unix.IFLA_GROUP, 0)
 		b = attribute(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
+		b = attribute(b, unix.IFLA_LINKMODE, []byte{0}) // IF_LINK_MODE_DEFAULT
 		return attribute(b, unix.IFLA_OPERSTATE, []byte{state})
 	})
 }

@@ -361,38 +361,6 @@ func TestElverRun(t *testing.T) {
 	}
 }
 
-// TestElverTar is a pipeline of the README: what tar writes inside is an archive outside.
-func TestElverTar(t *testing.T) {
-	t.Parallel()
-	words := run(t, "tar", "--", "c", ".")
-	vms <- struct{}{}
-	defer func() { <-vms }()
-	r := execute(100*time.Second, "", append([]string{"sh", "-c", `"$@" | tar t`, "sh"}, words...))
-	if r.status != 0 || !strings.Contains(r.stdout, "./etc/passwd\n") || strings.Contains(r.stdout, "failure") {
-		t.Errorf("%v", r)
-	}
-}
-
-// TestElverPython runs a script of a shared directory by the python of a root directory.
-func TestElverPython(t *testing.T) {
-	t.Parallel()
-	root := debian(t)
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "script.py"), []byte("import os, sys; print(os.getcwd(), sys.argv); open('out', 'w').write('by python')\n"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	words := run(t, "-v", ".:/app", "-w", "/app", root, "python3", "script.py", "x")
-	vms <- struct{}{}
-	defer func() { <-vms }()
-	r := execute(100*time.Second, "", append([]string{"sh", "-c", `cd "$0" && exec "$@"`, dir}, words...))
-	if r.stdout != "/app ['script.py', 'x']\n" || r.status != 0 {
-		t.Errorf("%v", r)
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "out")); string(b) != "by python" {
-		t.Errorf("%q, %v", b, err)
-	}
-}
-
 // TestElverPublish serves HTTP out of an image, until the power button.
 func TestElverPublish(t *testing.T) {
 	t.Parallel()

@@ -145,17 +145,16 @@ func (f *FS) process(p *kernel.Process, t *kernel.Thread, whole bool) vfs.Inode 
 	if !whole {
 		base |= 1 << 39
 	}
-	creds := t.Creds()
-	d := &dir{}
+	d := f.newDir(base, 0o555)
 	if whole {
 		d.process = p
 	}
-	d.Init(f, base, unix.S_IFDIR|0o555, creds.EUID, creds.EGID, 0)
+	own(d, t)
 	d.find = func(c *vfs.Context, name string) (vfs.Inode, error) {
 		for i, e := range entries {
 			if e.name == name && (whole || !e.process) {
 				n := e.make(f, base|uint64(i+1), p, t)
-				own(n, creds)
+				own(n, t)
 				return n, nil
 			}
 		}
@@ -176,21 +175,14 @@ func (f *FS) process(p *kernel.Process, t *kernel.Thread, whole bool) vfs.Inode 
 	return d
 }
 
-// own makes the process's user the owner of one of its files.
-func own(i vfs.Inode, creds *kernel.Credentials) {
-	set := &vfs.SetAttr{Valid: vfs.SetUID | vfs.SetGID, UID: creds.EUID, GID: creds.EGID}
-	switch n := i.(type) {
-	case *dir:
-		n.BaseInode.SetAttr(nil, set)
-	case *text:
-		n.BaseInode.SetAttr(nil, set)
-	case *link:
-		n.BaseInode.SetAttr(nil, set)
-	case *magic:
-		n.BaseInode.SetAttr(nil, set)
-	case *memFile:
-		n.BaseInode.SetAttr(nil, set)
-	}
+// own makes the thread's user the owner of one of its files, which is as old as the thread: every walk makes
+// it anew, and its times are to stay (tar says otherwise that the file changed).
+func own(i vfs.Inode, t *kernel.Thread) {
+	creds := t.Creds()
+	born := unix.NsecToTimespec(kernel.WallOffset() + t.StartTime())
+	i.(interface {
+		Born(at unix.Timespec, uid, gid uint32)
+	}).Born(born, creds.EUID, creds.EGID)
 }
 
 func filesOf(p *kernel.Process) *vfs.Files {

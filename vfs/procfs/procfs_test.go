@@ -150,6 +150,10 @@ func TestFiles(t *testing.T) {
 		if err := c.Stat(vfs.AtCWD, "/proc/self/"+name, unix.AT_SYMLINK_NOFOLLOW, &a); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		again := a
+		if err := c.Stat(vfs.AtCWD, "/proc/self/"+name, unix.AT_SYMLINK_NOFOLLOW, &again); err != nil || again.Ctime != a.Ctime || again.Mtime != a.Mtime {
+			t.Errorf("%s: its times don't stay: %v, then %v, %v", name, a.Ctime, again.Ctime, err)
+		}
 		if a.Mode&unix.S_IFMT == unix.S_IFREG && name != "mem" && name != "pagemap" { // one has nothing at 0, the other no end
 			read(t, c, "/proc/self/"+name)
 		}

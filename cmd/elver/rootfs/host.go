@@ -175,6 +175,9 @@ var minimal = []struct {
 // AddProgram adds a program of the host and what it needs to start: for an ELF file its interpreter and
 // libraries, for a script its interpreter and what that needs. A library that isn't found is an error.
 func (t *Tree) AddProgram(path string) (*Program, error) {
+	if info, err := os.Stat(path); err == nil {
+		t.ModTime = info.ModTime() // rather than now: the same program makes the same archive
+	}
 	p, err := t.addExecutable(path, 0)
 	if err != nil {
 		return nil, err
@@ -185,6 +188,23 @@ func (t *Tree) AddProgram(path string) (*Program, error) {
 		}
 	}
 	return p, t.MakeDir("/root")
+}
+
+// AddTerminal adds the host's description of a kind of terminal (terminfo(5)), if there is one to be read: for
+// editors, pagers and whatever else draws on the screen.
+func (t *Tree) AddTerminal(name string) {
+	if name == "" || strings.Contains(name, "/") {
+		return
+	}
+	for _, dir := range []string{"/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"} {
+		file := filepath.Join(dir, name[:1], name)
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		if _, err := t.AddHost(file); err == nil {
+			return
+		}
+	}
 }
 
 // addExecutable adds an ELF file or a script. depth is how many scripts led here.

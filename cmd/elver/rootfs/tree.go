@@ -91,7 +91,9 @@ func (c *content) open() (io.ReadCloser, error) {
 
 // Tree is a root file system.
 type Tree struct {
-	Root    *Node
+	Root *Node
+	// ModTime is that of files which have none of their own.
+	ModTime time.Time
 	limits  Limits
 	bytes   int64
 	files   int
@@ -226,6 +228,9 @@ func (t *Tree) put(at place, n *Node) (*Node, error) {
 	}
 	if n.IsDir() && n.Children == nil {
 		n.Children = map[string]*Node{}
+	}
+	if n.ModTime.IsZero() {
+		n.ModTime = t.ModTime
 	}
 	n.layer = t.layer
 	at.dir.Children[at.name] = n
