@@ -126,6 +126,9 @@ func (s *subject) module(p *spec) (io.ReadCloser, int64, error) {
 	if err := s.fill(p); err != nil {
 		return nil, 0, err
 	}
+	if err := s.tree.InMemory(); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", s.name, err)
+	}
 	f, err := os.CreateTemp("", "elver-bundle-*")
 	if err != nil {
 		return nil, 0, err

@@ -57,6 +57,7 @@ type runOptions struct {
 	accel        string
 	machineType  string
 	readOnly     bool
+	unpack       bool
 	strace       string // elver.strace; empty: none
 	summary      bool
 	log          string
@@ -118,6 +119,7 @@ func (o *runOptions) table() []option {
 			return err
 		}},
 		{long: "read-only", help: "the root directory cannot be written to", set: boolean(&o.readOnly)},
+		{long: "unpack", help: "share an image's files from a temporary directory instead of taking them into memory, as is done with more than 3 GiB", set: boolean(&o.unpack)},
 		{long: "accel", value: "auto|kvm|tcg", help: "hardware virtualisation or emulation (default: KVM where it is found to work)", choices: accels, set: choice(&o.accel, accels)},
 		{long: "machine", value: "pc|q35|microvm", help: "the machine's type (default pc)", choices: machine.Types, set: choice(&o.machineType, machine.Types)},
 		{long: "strace", value: "CALLS", optional: true, help: "show system calls on standard error: all, or such as file,network,!futex", set: func(v string) error {
@@ -344,6 +346,9 @@ func (o *runOptions) prepare(w *workspace, subject *subject, args []string) (*ma
 		QEMU: o.qemu, MemoryMB: o.memoryMB, CPUs: o.cpus, Type: o.machineType, Accel: o.accel,
 		Network: !o.noNetwork, IP: o.ip, Forwards: o.forwards, Volumes: o.volumes, GDBPort: o.gdbPort, RootReadOnly: o.readOnly,
 	}
+	if subject.share = o.unpack; o.unpack && subject.kind != kindImage {
+		return nil, usageError("--unpack is for images; %s is none", subject.name)
+	}
 	spec, err := subject.resolve(o, args)
 	if err != nil {
 		return nil, err
@@ -351,7 +356,7 @@ func (o *runOptions) prepare(w *workspace, subject *subject, args []string) (*ma
 	if err := subject.place(w, c, spec); err != nil {
 		return nil, err
 	}
-	if o.readOnly && c.Root == "" {
+	if o.readOnly && subject.kind != kindDirectory {
 		return nil, usageError("--read-only is for a root directory; %s is taken into memory", subject.name)
 	}
 	if c.MemoryMB == 0 {

@@ -61,6 +61,7 @@ type subject struct {
 	tree  *rootfs.Tree    // of an image or a program; nil when it isn't needed
 	prog  *rootfs.Program // of a program
 	dir   *os.Root        // of a directory
+	share bool            // an image's files are shared from a directory, not taken into memory
 }
 
 // spec is what is to run in the subject.
@@ -136,7 +137,7 @@ func open(name string) (*subject, error) {
 		if s.image, err = rootfs.OpenImage(s.path); err != nil {
 			return nil, err
 		}
-		s.tree = rootfs.New(rootfs.DefaultLimits)
+		s.tree = rootfs.New(rootfs.SharedLimits())
 		var p progress
 		err = s.image.Unpack(s.tree, func(layer, layers int) { p.say(fmt.Sprintf("unpacking layer %d of %d of %s", layer, layers, name)) })
 		p.end()
@@ -437,12 +438,30 @@ func (s *subject) place(w *workspace, c *machine.Config, p *spec) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.kind == kindImage && (s.share || s.tree.InMemory() != nil) {
+		return s.unpack(filepath.Join(dir, "root"), c)
+	}
 	c.Initrd = filepath.Join(dir, "root.cpio")
 	f, err := os.OpenFile(c.Initrd, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	return errors.Join(s.tree.WriteCPIO(f), f.Close())
+}
+
+// unpack puts an image's files into a directory that the machine shares.
+func (s *subject) unpack(dir string, c *machine.Config) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	var p progress
+	defer p.end()
+	p.say(fmt.Sprintf("unpacking the %d MiB of %s into %s", s.tree.Bytes()>>20, s.name, dir))
+	c.Root, c.RootMapped = dir, true
+	if err := s.tree.Share(dir); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return s.tree.Close() // its copy of the content
 }
 
 // fill makes the tree hold everything that the program is to find.

@@ -231,6 +231,34 @@ func TestImages(t *testing.T) {
 			}
 		})
 	}
+	// Shared from a directory, with owners and types that the host's user couldn't give.
+	t.Run("unpacked", func(t *testing.T) {
+		special := layer(t, record{name: "special/null", kind: tar.TypeChar, mode: 0o666}, record{name: "special/fifo", kind: tar.TypeFifo, mode: 0o640, uid: 12},
+			record{name: "special/link", link: "/data/a", kind: tar.TypeSymlink}, record{name: "special/su", content: "x", mode: 0o4755, uid: 13}, record{name: "special/empty", kind: tar.TypeDir, mode: 0o1777})
+		tmp := t.TempDir()
+		unpacked := func(stdin, image string) result {
+			vms <- struct{}{}
+			defer func() { <-vms }()
+			return execute(100*time.Second, stdin, append([]string{"env", "TMPDIR=" + tmp}, run(t, "--unpack", image)...))
+		}
+		r := unpacked("from the host\n", dockerSave(t, config, lower, upper, special))
+		if r.stdout != want || r.status != 3 || r.stderr != "" {
+			t.Errorf("wanted %q and status 3\n%v", want, r)
+		}
+		c := config
+		c.Entrypoint, c.User = []string{"/bin/sh", "-c"}, "0"
+		c.Cmd = []string{"cd /special; stat -c '%n %F %u:%g %a' *; readlink link; cat link; ls -lR /data /special >/dev/null && chown 3:4 su && mknod null2 c 1 3 && ln -s x dangling && mv su us && ln us us2 && rm -r empty && stat -c '%n %F %u:%g %a %t:%T' *; rm us us2; rmdir ../special 2>&1"}
+		r = unpacked("", dockerSave(t, c, lower, upper, special))
+		want := "empty directory 0:0 1777\nfifo fifo 12:12 640\nlink symbolic link 0:0 777\nnull character special file 0:0 666\nsu regular file 13:13 4755\n/data/a\na\n" +
+			"dangling symbolic link 0:0 777 0:0\nfifo fifo 12:12 640 0:0\nlink symbolic link 0:0 777 0:0\nnull character special file 0:0 666 0:0\nnull2 character special file 0:0 644 1:3\nus regular file 3:4 755 0:0\nus2 regular file 3:4 755 0:0\n" +
+			"rmdir: '../special': Directory not empty\n"
+		if r.stdout != want || r.status != 1 || r.stderr != "" {
+			t.Errorf("wanted %q\n%v", want, r)
+		}
+		if left, _ := os.ReadDir(tmp); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
 	t.Run("options", func(t *testing.T) {
 		r := elver(t, "", "-u", "5:6", "-w", "/elsewhere", "-e", "GREETING=bye", "-e", "HOME=/h", "--hostname", "box", layout, "--", "x")
 		want := strings.NewReplacer("[second word]\n[$3 'quoted']", "[x]", "uid=1000(app) gid=1001(app) groups=1001(app),1002(extra)", "uid=5 gid=6 groups=6",

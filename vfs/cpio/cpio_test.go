@@ -661,6 +661,62 @@ func TestGNU(t *testing.T) {
 	}
 }
 
+// item makes an item of a METADATA!!! record.
+func item(version, kind byte, name, value string) string {
+	return fmt.Sprintf("%08X%c%c%s\x00%s", 11+len(name)+len(value), version, kind, name, value)
+}
+
+// TestMetadata: extended attributes belong to the file of the record before.
+func TestMetadata(t *testing.T) {
+	metadata := func(data string) record {
+		return record{name: "METADATA!!!", mode: unix.S_IFREG, data: data}
+	}
+	attributes := func(tr *tree, path string) string {
+		t.Helper()
+		p, err := tr.c.Walk(vfs.AtCWD, path, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := ""
+		x := p.Inode().(vfs.Xattrer)
+		for _, name := range x.ListXattr() {
+			v, _ := x.GetXattr(name)
+			s += fmt.Sprintf("%s=%q ", name, v)
+		}
+		return s
+	}
+	good := item(1, 1, "user.a", "1") + item(2, 1, "user.later", "") + item(1, 9, "user.other", "") + item(1, 1, "security.selinux", "label") + item(1, 1, "security.capability", "c\x00p")
+	archive := build(
+		metadata(item(1, 1, "user.none", "")), // of no file
+		file("f", "content"), metadata(good),
+		record{name: "h1", mode: unix.S_IFREG, ino: 7, nlink: 2, data: "linked"}, metadata(item(1, 1, "user.h", "h")), record{name: "h2", mode: unix.S_IFREG, ino: 7, nlink: 2},
+		dir("d"), metadata(item(1, 1, "trusted.d", "d")), file("plain", ""),
+		record{name: "f/impossible", mode: unix.S_IFREG}, metadata(item(1, 1, "user.lost", "")),
+		file("cut", ""), metadata(good[:len(good)-1]), file("short", ""), metadata("0000"), file("long", ""), metadata(strings.Repeat("x", 65537)), file("unnamed", ""), metadata("0000000C\x01\x01ab"),
+		file("small", ""), metadata("00000009\x01\x01"), file("hex", ""), metadata("+000000A\x01\x01"), file("last", "there"), trailer)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(archive)
+	z.Close()
+	for name, data := range map[string][]byte{"plain": archive, "gzip": packed.Bytes()} {
+		t.Run(name, func(t *testing.T) {
+			tr := unpack(t, data)
+			for path, want := range map[string]string{
+				"/f": `security.capability="c\x00p" user.a="1" `, "/h1": `user.h="h" `, "/h2": `user.h="h" `, "/d": `trusted.d="d" `, "/plain": "", "/cut": `user.a="1" `,
+				"/short": "", "/long": "", "/unnamed": "", "/small": "", "/hex": "", "/last": "",
+			} {
+				if got := attributes(tr, path); got != want {
+					t.Errorf("%s has %s, wanted %s", path, got, want)
+				}
+			}
+			if _, err := tr.c.Walk(vfs.AtCWD, "/METADATA!!!", 0); err != unix.ENOENT {
+				t.Errorf("the records are files: %v", err)
+			}
+			tr.holds("/last", "there")
+		})
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	full := build(
 		dir("a"), file("a/b", "content"), link("l", "a/../a"), file("l/x", "y"),
@@ -668,6 +724,7 @@ func FuzzUnpack(f *testing.F) {
 		record{name: "c", mode: unix.S_IFCHR, rdev: [2]uint32{1, 3}}, record{name: "s", mode: unix.S_IFREG, data: "sum", crc: true}, trailer)
 	f.Add(full)
 	f.Add(append(bytes.Clone(full), full...))
+	f.Add(build(file("f", "x"), record{name: "METADATA!!!", mode: unix.S_IFREG, data: item(1, 1, "user.a", "1") + item(1, 1, "security.capability", "2")}, trailer))
 	for _, w := range []func(io.Writer) io.WriteCloser{
 		func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
 		func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },

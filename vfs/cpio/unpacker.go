@@ -24,6 +24,8 @@ type unpacker struct {
 	lastName string // the directory that was resolved last, as the records call it
 	last     place
 
+	file vfs.Inode // what the last record made; nil if that was left out
+
 	links    map[linkKey]*linkGroup // files with several names, by what their records call them
 	times    map[vfs.Inode]uint32   // modification times of the directories, set when all is there
 	warnings int
@@ -143,6 +145,10 @@ func memoryLeft() string {
 // unpack makes the file of a record. An errno is the reason to leave the record out.
 func (u *unpacker) unpack(a *archive, h header, name string) error {
 	typ := h.mode & unix.S_IFMT
+	if name == metadataName && typ == unix.S_IFREG {
+		return u.metadata(a, h)
+	}
+	u.file = nil
 	switch typ {
 	case unix.S_IFREG, unix.S_IFLNK:
 	case unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:
@@ -381,6 +387,7 @@ func (u *unpacker) write(a *archive, h header, name string, d *vfs.Dentry) error
 
 // setAttr gives a file what its record says.
 func (u *unpacker) setAttr(h header, i vfs.Inode) error {
+	u.file = i
 	t := unix.Timespec{Sec: int64(h.mtime)}
 	s := vfs.SetAttr{
 		Valid: vfs.SetUID | vfs.SetGID | vfs.SetAtime | vfs.SetMtime,

@@ -46,6 +46,7 @@ type Config struct {
 	InitrdIsProgram bool
 	Root            string // a directory that is the root file system; empty if there is none
 	RootReadOnly    bool
+	RootMapped      bool // it is as rootfs.Tree.Share writes one
 	Volumes         []Volume
 	MemoryMB        int
 	CPUs            int
@@ -178,12 +179,12 @@ func (c *Config) Arguments(accel, line string) ([]string, error) {
 		// QEMU before 8.1 leaves out memory barriers when there can be only one CPU.
 		args = append(args, "-accel", "tcg", "-cpu", "max", "-smp", fmt.Sprintf("%d,maxcpus=%d", c.CPUs, c.CPUs+1))
 	}
-	share := func(id, dir string, readOnly bool) error {
+	share := func(id, dir, model string, readOnly bool) error {
 		dir, err := filepath.Abs(dir)
 		if err != nil {
 			return err
 		}
-		fsdev := "local,id=" + id + ",path=" + escape(dir) + ",security_model=none,multidevs=remap"
+		fsdev := "local,id=" + id + ",path=" + escape(dir) + ",security_model=" + model + ",multidevs=remap"
 		if readOnly {
 			fsdev += ",readonly=on"
 		}
@@ -191,12 +192,16 @@ func (c *Config) Arguments(accel, line string) ([]string, error) {
 		return nil
 	}
 	if c.Root != "" {
-		if err := share("fs0", c.Root, c.RootReadOnly); err != nil {
+		model := "none"
+		if c.RootMapped {
+			model = "mapped-file"
+		}
+		if err := share("fs0", c.Root, model, c.RootReadOnly); err != nil {
 			return nil, err
 		}
 	}
 	for i, v := range c.Volumes {
-		if err := share(fmt.Sprintf("vol%d", i), v.Host, v.ReadOnly); err != nil {
+		if err := share(fmt.Sprintf("vol%d", i), v.Host, "none", v.ReadOnly); err != nil {
 			return nil, err
 		}
 	}

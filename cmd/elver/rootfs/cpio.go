@@ -13,7 +13,9 @@ const (
 	cpioMagic   = "070701" // newc (cpio(5))
 	cpioHeader  = 110
 	cpioTrailer = "TRAILER!!!"
-	pageSize    = 4096
+	// Behind a file's record one of this name holds its extended attributes: see the kernel's vfs/cpio.
+	cpioMetadata = "METADATA!!!"
+	pageSize     = 4096
 )
 
 // WriteCPIO writes the tree as a cpio archive of the newc format. The content of files that have a page or
@@ -88,6 +90,21 @@ func (c *cpioWriter) record(name string, n *Node) {
 		c.content(name, n)
 		c.pad(4)
 	}
+	if !again && len(n.Xattrs) > 0 {
+		c.metadata(n)
+	}
+}
+
+// metadata writes a file's extended attributes.
+func (c *cpioWriter) metadata(n *Node) {
+	var b []byte
+	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+		item := "\x01\x01" + name + "\x00" + n.Xattrs[name] // the version and the type
+		b = fmt.Appendf(b, "%08X%s", 8+len(item), item)
+	}
+	c.header(cpioMetadata, len(cpioMetadata)+1, int64(len(b)), &Node{Mode: TypeRegular}, 1, 0)
+	c.write(b)
+	c.pad(4)
 }
 
 func (c *cpioWriter) header(name string, nameSize int, size int64, n *Node, links, inode uint32) {

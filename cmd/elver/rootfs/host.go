@@ -134,6 +134,9 @@ func (t *Tree) AddDirectory(dir string) error {
 			}
 			n.Mode |= TypeRegular
 			n.content = content{path: name, size: info.Size()}
+			if err := n.readXattrs(name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 			links[id] = n
 		case mode&fs.ModeNamedPipe != 0:
 			n.Mode |= TypeFIFO
@@ -147,6 +150,26 @@ func (t *Tree) AddDirectory(dir string) error {
 		_, err = t.put(at, n)
 		return err
 	})
+}
+
+// readXattrs takes over the extended attributes of a file of the host that may be read.
+func (n *Node) readXattrs(name string) error {
+	list := make([]byte, 64<<10)
+	size, err := unix.Llistxattr(name, list)
+	if err != nil {
+		return nil // its file system has none
+	}
+	value := make([]byte, 64<<10)
+	for attribute := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
+		size, err := unix.Lgetxattr(name, attribute, value)
+		if err != nil {
+			continue
+		}
+		if err := n.setXattr(attribute, string(value[:size])); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // own takes over the owner and the device's numbers, and returns what tells hard links of one file, and

@@ -16,6 +16,9 @@ const (
 	opaqueWhiteout = ".wh..wh..opq"
 )
 
+// paxXattr is what star, GNU tar and docker put before an extended attribute's name in a PAX record.
+const paxXattr = "SCHILY.xattr."
+
 // AddTar adds the files of a tar archive. With layered set it is a layer of an image, whose whiteouts
 // take away what the layers before it made.
 func (t *Tree) AddTar(r io.Reader, layered bool) error {
@@ -56,7 +59,7 @@ func (t *Tree) addRecord(r io.Reader, h *tar.Header, layered bool) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		if old != nil && old.IsDir() {
-			old.Mode, old.UID, old.GID, old.ModTime = n.Mode, n.UID, n.GID, n.ModTime
+			old.Mode, old.UID, old.GID, old.ModTime, old.Xattrs = n.Mode, n.UID, n.GID, n.ModTime, n.Xattrs
 			if at.name != "" {
 				old.layer = t.layer
 			}
@@ -116,6 +119,13 @@ func nodeOf(h *tar.Header) (*Node, error) {
 		n.Mode |= TypeFIFO
 	default:
 		return nil, fmt.Errorf("a record of the type %q, which is no file", h.Typeflag)
+	}
+	for key, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(key, paxXattr); ok {
+			if err := n.setXattr(name, value); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return n, nil
 }

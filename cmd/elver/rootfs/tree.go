@@ -17,6 +17,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // File types and bits of a mode as Linux numbers them (inode(7)), whatever the host is.
@@ -34,7 +36,8 @@ const (
 const (
 	nameMax     = 255
 	pathMax     = 4095
-	maxSymlinks = 40 // path_resolution(7)
+	maxSymlinks = 40       // path_resolution(7)
+	maxXattrs   = 32 << 10 // of one file, names and values; Linux's file systems have room for 4 to 64 KiB
 )
 
 // Limits bound what a hostile or damaged archive can make the host keep.
@@ -46,20 +49,51 @@ type Limits struct {
 // DefaultLimits are those of what fits as an initrd below 4 GiB.
 var DefaultLimits = Limits{Bytes: 3 << 30, Files: 1 << 20}
 
+// SharedLimits are those of what is to be shared from a directory for temporary files: a tree is in it twice.
+func SharedLimits() Limits {
+	l := DefaultLimits
+	var s unix.Statfs_t
+	if unix.Statfs(os.TempDir(), &s) == nil {
+		half := int64(min(uint64(s.Bavail), 1<<40) * uint64(s.Bsize) / 2)
+		l = Limits{Bytes: max(l.Bytes, min(half, 64<<30)), Files: 4 << 20}
+	}
+	return l
+}
+
 // Node is a file of any type. Hard links are one node under several names.
 type Node struct {
 	Mode         uint32 // type and permissions
 	UID, GID     uint32
 	Major, Minor uint32 // of a device
 	ModTime      time.Time
-	Target       string           // of a symbolic link
-	Children     map[string]*Node // of a directory
+	Target       string            // of a symbolic link
+	Xattrs       map[string]string // extended attributes; nil if there are none
+	Children     map[string]*Node  // of a directory
 	content      content
 	layer        int // that of an image which made it
 }
 
 // Type returns the type's bits of the mode.
 func (n *Node) Type() uint32 { return n.Mode & TypeMask }
+
+// setXattr gives n an extended attribute, if it is one that the kernel keeps.
+func (n *Node) setXattr(name, value string) error {
+	if name != "security.capability" && !strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "trusted.") || strings.IndexByte(name, 0) >= 0 {
+		return nil
+	}
+	total := len(name) + len(value)
+	for other, v := range n.Xattrs {
+		total += len(other) + len(v)
+	}
+	if len(name) > nameMax || total > maxXattrs {
+		return fmt.Errorf("its extended attributes are larger than %d KiB", maxXattrs>>10)
+	}
+	if n.Xattrs == nil {
+		n.Xattrs = map[string]string{}
+	}
+	n.Xattrs[name] = value
+	return nil
+}
 
 // IsDir says whether n is a directory.
 func (n *Node) IsDir() bool { return n.Type() == TypeDir }
@@ -112,8 +146,9 @@ func (t *Tree) Close() error {
 	if t.spool == nil {
 		return nil
 	}
-	name := t.spool.Name()
-	return errors.Join(t.spool.Close(), removeIfThere(name))
+	spool := t.spool
+	t.spool = nil
+	return errors.Join(spool.Close(), removeIfThere(spool.Name()))
 }
 
 func removeIfThere(name string) error {
@@ -125,6 +160,17 @@ func removeIfThere(name string) error {
 
 // Bytes returns how long the content of all files is.
 func (t *Tree) Bytes() int64 { return t.bytes }
+
+// InMemory says whether the tree can be written as an initrd, and if not, why.
+func (t *Tree) InMemory() error {
+	switch {
+	case t.bytes > DefaultLimits.Bytes:
+		return fmt.Errorf("its files are larger than %d MiB, which is the most that is taken into memory", DefaultLimits.Bytes>>20)
+	case t.files > DefaultLimits.Files:
+		return fmt.Errorf("it holds more than %d files, which is the most that is taken into memory", DefaultLimits.Files)
+	}
+	return nil
+}
 
 // Errors of lookups.
 var (
@@ -300,7 +346,7 @@ func (t *Tree) AddBytes(path string, mode uint32, b []byte) error {
 // grow counts n more bytes of content.
 func (t *Tree) grow(n int64) error {
 	if n < 0 || n > t.limits.Bytes-t.bytes {
-		return fmt.Errorf("its files are larger than %d MiB, which is the most that is taken into memory: unpack it into a directory, and run that", t.limits.Bytes>>20)
+		return fmt.Errorf("its files are larger than %d MiB, for which there is no room: unpack it into a directory, and run that", t.limits.Bytes>>20)
 	}
 	t.bytes += n
 	return nil
@@ -308,9 +354,6 @@ func (t *Tree) grow(n int64) error {
 
 // store copies size bytes of r into the spool.
 func (t *Tree) store(r io.Reader, size int64) (content, error) {
-	if size > 0xffffffff {
-		return content{}, errors.New("a file is larger than 4 GiB, which no initrd can hold")
-	}
 	if err := t.grow(size); err != nil {
 		return content{}, err
 	}

@@ -248,6 +248,95 @@ func TestCPIO(t *testing.T) {
 	}
 }
 
+// TestAttributes: extended attributes of a layer reach the archive, but for those that nothing in the machine reads.
+func TestAttributes(t *testing.T) {
+	tree := New(DefaultLimits)
+	defer tree.Close()
+	with := func(h tar.Header, records ...string) tar.Header {
+		h.PAXRecords = map[string]string{}
+		for i := 0; i < len(records); i += 2 {
+			h.PAXRecords["SCHILY.xattr."+records[i]] = records[i+1]
+		}
+		return h
+	}
+	capability := "\x01\x00\x00\x02\x00\x20\x00\x00" + strings.Repeat("\x00", 12)
+	err := tree.AddTar(archive(t, with(file("ping", "x"), "security.capability", capability, "user.note", "text", "security.selinux", "label"),
+		hardLink("same", "ping"), with(dir("d"), "user.d", "1"), with(dir("d"), "user.d", "2"), file("plain", "y")), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := tree.WriteCPIO(&b); err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b.Bytes(), []byte("METADATA!!!\x00")); n != 2 {
+		t.Errorf("%d records of metadata, wanted those of ping and d", n)
+	}
+	for _, want := range []string{"00000032\x01\x01security.capability\x00" + capability, "00000018\x01\x01user.note\x00text", "00000012\x01\x01user.d\x002"} {
+		if !bytes.Contains(b.Bytes(), []byte(want)) {
+			t.Errorf("%q is missing in\n%q", want, b.Bytes())
+		}
+	}
+	if bytes.Contains(b.Bytes(), []byte("selinux")) {
+		t.Error("a label of a security module is kept")
+	}
+	if err := New(DefaultLimits).AddTar(archive(t, with(file("f", ""), "user.large", strings.Repeat("x", maxXattrs))), true); err == nil || !strings.Contains(err.Error(), "attributes") {
+		t.Errorf("attributes that are too large: %v", err)
+	}
+}
+
+// TestShare: on the host there are only regular files and directories, and beside each what it is.
+func TestShare(t *testing.T) {
+	tree := New(DefaultLimits)
+	defer tree.Close()
+	if err := tree.AddTar(archive(t, tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 4294967294}, file("d/f", "content"), hardLink("same", "d/f"), symlink("l", "/etc/passwd"),
+		tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}, tar.Header{Name: "pipe", Typeflag: tar.TypeFifo}), true); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := tree.Share(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		".virtfs_metadata_root": "virtfs.uid=0\nvirtfs.gid=0\nvirtfs.mode=16877\n",
+		".virtfs_metadata/d":    "virtfs.uid=-2\nvirtfs.gid=0\nvirtfs.mode=17407\n",
+		"d/f":                   "content",
+		"same":                  "content",
+		"d/.virtfs_metadata/f":  "virtfs.uid=0\nvirtfs.gid=0\nvirtfs.mode=33188\n",
+		"l":                     "/etc/passwd",
+		".virtfs_metadata/l":    "virtfs.uid=0\nvirtfs.gid=0\nvirtfs.mode=41471\n",
+		"null":                  "",
+		".virtfs_metadata/null": "virtfs.uid=0\nvirtfs.gid=0\nvirtfs.mode=8630\nvirtfs.rdev=259\n",
+		".virtfs_metadata/pipe": "virtfs.uid=0\nvirtfs.gid=0\nvirtfs.mode=4516\n",
+	} {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+			continue
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, name)); string(b) != want {
+			t.Errorf("%s: %q, %v, wanted %q", name, b, err, want)
+		}
+	}
+	for _, pair := range [][2]string{{"d/f", "same"}, {"d/.virtfs_metadata/f", ".virtfs_metadata/same"}} {
+		a, aErr := os.Stat(filepath.Join(dir, pair[0]))
+		b, bErr := os.Stat(filepath.Join(dir, pair[1]))
+		if aErr != nil || bErr != nil || !os.SameFile(a, b) {
+			t.Errorf("%v are not one file: %v, %v", pair, aErr, bErr)
+		}
+	}
+	for _, name := range []string{".virtfs_metadata", "d/.virtfs_metadata_root"} {
+		tree := New(DefaultLimits)
+		defer tree.Close()
+		if err := tree.AddTar(archive(t, file(name, "virtfs.uid=0\n")), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := tree.Share(t.TempDir()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // TestAddHost takes over the links that lead to a file.
 func TestAddHost(t *testing.T) {
 	host, err := filepath.EvalSymlinks(t.TempDir())
