@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"elver/test/tinyelf"
 )
@@ -187,7 +186,7 @@ func TestBroken(t *testing.T) {
 				}
 			}
 			t.Parallel()
-			r := vm{program: path, mem: 64, timeout: 20 * time.Second}.run(t)
+			r := vm{program: path, mem: 64}.run(t)
 			if r.status != 125 && r.status != 126 && r.status != 127 {
 				t.Errorf("wanted a refusal, status 125 to 127\n%v", r)
 			}
@@ -240,12 +239,12 @@ func TestOdd(t *testing.T) {
 			if err := os.WriteFile(path, row.spoil(tinyelf.Hello(hello, 3)), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			onHost := execute(10*time.Second, "", []string{path})
+			onHost := execute(patience, "", []string{path})
 			if onHost.stdout != hello || onHost.status != 3 {
 				t.Fatalf("Linux doesn't run this either\n%v", onHost)
 			}
 			t.Parallel()
-			r := vm{program: path, mem: 64, timeout: 20 * time.Second}.run(t)
+			r := vm{program: path, mem: 64}.run(t)
 			if r.stdout != hello || r.status != 3 || r.stderr != "" {
 				t.Errorf("wanted what Linux does: %q and status 3\n%v", hello, r)
 			}
@@ -286,7 +285,6 @@ func TestRefusals(t *testing.T) {
 				// A program whose file alone is larger than the memory left.
 				row.vm.program = write(t, "big", append(tinyelf.Hello(hello, 0), make([]byte, 28<<20)...))
 			}
-			row.vm.timeout = 20 * time.Second
 			r := row.vm.run(t)
 			if r.status != row.status || r.stdout != "" || !sentence.MatchString(r.stderr) ||
 				!regexp.MustCompile(row.says).MatchString(r.stderr) {

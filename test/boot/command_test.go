@@ -54,7 +54,7 @@ func elver(t testing.TB, stdin string, words ...string) result {
 	t.Helper()
 	vms <- struct{}{}
 	defer func() { <-vms }()
-	r := execute(100*time.Second, stdin, run(t, words...))
+	r := execute(patience, stdin, run(t, words...))
 	if r.status < 0 {
 		t.Fatalf("%q: no end\n%v", words, r)
 	}
@@ -239,7 +239,7 @@ func TestImages(t *testing.T) {
 		unpacked := func(stdin, image string) result {
 			vms <- struct{}{}
 			defer func() { <-vms }()
-			return execute(100*time.Second, stdin, append([]string{"env", "TMPDIR=" + tmp}, run(t, "--unpack", image)...))
+			return execute(patience, stdin, append([]string{"env", "TMPDIR=" + tmp}, run(t, "--unpack", image)...))
 		}
 		r := unpacked("from the host\n", dockerSave(t, config, lower, upper, special))
 		if r.stdout != want || r.status != 3 || r.stderr != "" {
@@ -409,7 +409,7 @@ func TestElverPublish(t *testing.T) {
 		t.Errorf("got %q", body)
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	cmd.Wait()
 	if status := cmd.ProcessState.ExitCode(); status != 143 {
@@ -494,7 +494,7 @@ func TestElverSignals(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			stuck := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+			stuck := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 			defer stuck.Stop()
 			io.WriteString(in, "up\n")
 			line := make([]byte, 3)
@@ -506,7 +506,7 @@ func TestElverSignals(t *testing.T) {
 			cmd.Process.Signal(row.signal)
 			io.Copy(io.Discard, out) // until nobody holds it any more
 			cmd.Wait()
-			if status := cmd.ProcessState.ExitCode(); status != row.status || time.Since(start) > 10*time.Second {
+			if status := cmd.ProcessState.ExitCode(); status != row.status || time.Since(start) > 12*time.Second {
 				t.Errorf("status %d after %v, wanted %d", status, time.Since(start), row.status)
 			}
 			for range 100 {
@@ -531,7 +531,7 @@ func TestElverReaderGone(t *testing.T) {
 	words := run(t, busybox(t), "yes")
 	vms <- struct{}{}
 	defer func() { <-vms }()
-	r := execute(60*time.Second, "", append([]string{"sh", "-c", `{ "$@"; echo "status $?" >&2; } | head -n 1`, "sh"}, words...))
+	r := execute(patience, "", append([]string{"sh", "-c", `{ "$@"; echo "status $?" >&2; } | head -n 1`, "sh"}, words...))
 	if r.stdout != "y\n" || r.stderr != "status 141\n" {
 		t.Errorf("%v", r)
 	}
@@ -540,14 +540,14 @@ func TestElverReaderGone(t *testing.T) {
 // TestElverDryRun: the printed command line runs in a shell as it is.
 func TestElverDryRun(t *testing.T) {
 	t.Parallel()
-	r := execute(10*time.Second, "", run(t, "--dry-run", "--net", "none", "-e", "A=it's", build(t, staticPIE, "args"), "a b", "'"))
+	r := execute(patience, "", run(t, "--dry-run", "--net", "none", "-e", "A=it's", build(t, staticPIE, "args"), "a b", "'"))
 	if r.status != 0 || !strings.HasPrefix(r.stdout, "") || strings.Count(r.stdout, "\n") != 1 {
 		t.Fatalf("%v", r)
 	}
 	vms <- struct{}{}
 	defer func() { <-vms }()
 	dir := t.TempDir()
-	r = execute(60*time.Second, "", []string{"sh", "-c", "cd '" + dir + "' && " + r.stdout})
+	r = execute(patience, "", []string{"sh", "-c", "cd '" + dir + "' && " + r.stdout})
 	if !strings.Contains(r.stdout, "argv[1]=a b") || !strings.Contains(r.stdout, "argv[2]='") || !strings.Contains(r.stdout, "A=it's") {
 		t.Errorf("%v", r)
 	}
@@ -559,7 +559,7 @@ func TestElverBuild(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "app, one.kernel")
 	made := func(t *testing.T, words ...string) {
 		t.Helper()
-		if r := execute(60*time.Second, "", append([]string{elverCommand(t), "build", "--kernel", kernelImage, "-o", output}, words...)); r.status != 0 {
+		if r := execute(patience, "", append([]string{elverCommand(t), "build", "--kernel", kernelImage, "-o", output}, words...)); r.status != 0 {
 			t.Fatalf("%v", r)
 		}
 	}
@@ -644,7 +644,7 @@ func TestElverEmbedded(t *testing.T) {
 	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
 	vms <- struct{}{}
 	defer func() { <-vms }()
-	stuck := time.AfterFunc(60*time.Second, func() { cmd.Process.Signal(syscall.SIGTERM) })
+	stuck := time.AfterFunc(patience, func() { cmd.Process.Signal(syscall.SIGTERM) })
 	defer stuck.Stop()
 	if out, err := cmd.Output(); string(out) != hello || err != nil {
 		t.Errorf("%q, %v", out, err)
@@ -663,7 +663,7 @@ type inspection struct {
 
 func inspect(t *testing.T, words ...string) (i inspection, status int) {
 	t.Helper()
-	r := execute(60*time.Second, "", append([]string{elverCommand(t), "inspect", "--json"}, words...))
+	r := execute(patience, "", append([]string{elverCommand(t), "inspect", "--json"}, words...))
 	if err := json.Unmarshal([]byte(r.stdout), &i); err != nil {
 		t.Fatalf("%v: %v", err, r)
 	}
@@ -732,7 +732,7 @@ func TestElverInspect(t *testing.T) {
 			t.Fatal(err)
 		}
 		b[18] = 183 // EM_AARCH64
-		r := execute(60*time.Second, "", []string{elverCommand(t), "inspect", write(t, "foreign", b)})
+		r := execute(patience, "", []string{elverCommand(t), "inspect", write(t, "foreign", b)})
 		if r.status != 1 || !strings.Contains(r.stderr, "AARCH64") {
 			t.Errorf("%v", r)
 		}

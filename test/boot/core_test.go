@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
-	"time"
 )
 
 // TestCoreFile: elver.core names a core file on the share, which gdb opens.
@@ -25,7 +24,7 @@ func TestCoreFile(t *testing.T) {
 	if _, err := exec.LookPath("gdb"); err != nil {
 		t.Skip("there is no gdb here: install the package gdb")
 	}
-	g := execute(2*time.Minute, "", []string{"gdb", "-nx", "-batch", program, core, "-ex", "backtrace", "-ex", "print $_siginfo._sifields._sigfault.si_addr", "-ex", "info auxv"})
+	g := execute(patience, "", []string{"gdb", "-nx", "-batch", program, core, "-ex", "backtrace", "-ex", "print $_siginfo._sifields._sigfault.si_addr", "-ex", "info auxv"})
 	for _, want := range []string{
 		`Program terminated with signal SIGSEGV`,
 		`(?m)^#\d+ .*\bmain \(`,

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestProfile: pprof reads the profiles of the kernel, and finds its functions in them.
@@ -44,7 +43,7 @@ func TestGDB(t *testing.T) {
 	}
 	vms <- struct{}{}
 	defer func() { <-vms }()
-	r := execute(2*time.Minute, "", []string{"gdb", "-nx", "-batch", kernelImage,
+	r := execute(patience, "", []string{"gdb", "-nx", "-batch", kernelImage,
 		"-ex", "set pagination off", "-ex", "set substitute-path elver " + root,
 		"-ex", fmt.Sprintf("target remote | exec %s -S -gdb stdio", strings.Join(qemu, " ")),
 		"-ex", "hbreak elver/syscall.sysWrite", "-ex", "continue", "-ex", "backtrace", "-ex", "list", "-ex", "delete", "-ex", "continue"})

@@ -3,7 +3,6 @@ package boot
 import (
 	"fmt"
 	"testing"
-	"time"
 )
 
 const hello = "Hello world!\n"
@@ -53,7 +52,7 @@ func TestHello(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%dM/%v", row.kind, row.mem, row.qemu), func(t *testing.T) {
 			t.Parallel()
 			program := build(t, row.kind, "helloworld")
-			r := vm{program: program, raw: true, mem: row.mem, qemu: row.qemu, timeout: 30 * time.Second}.run(t)
+			r := vm{program: program, raw: true, mem: row.mem, qemu: row.qemu}.run(t)
 			if r.stdout != hello || r.status != 0 {
 				t.Errorf("wanted exactly %q and status 0\n%v", hello, r)
 			}
@@ -77,7 +76,7 @@ func TestHelloScript(t *testing.T) {
 	}
 	t.Run("long options", func(t *testing.T) {
 		t.Parallel()
-		r := execute(30*time.Second, "", []string{script, "-W", "-kernel", kernelImage, "-initrd", build(t, staticPIE, "helloworld")})
+		r := execute(patience, "", []string{script, "-W", "-kernel", kernelImage, "-initrd", build(t, staticPIE, "helloworld")})
 		if r.stdout != hello || r.status != 0 {
 			t.Errorf("wanted exactly %q and status 0\n%v", hello, r)
 		}
@@ -90,7 +89,7 @@ func TestSmallest(t *testing.T) {
 	program := build(t, staticPIE, "helloworld")
 	smallest := 0
 	for _, mem := range []int{24, 22, 20, 18, 16, 14, 12, 10, 8} {
-		r := vm{program: program, mem: mem, timeout: 30 * time.Second}.run(t)
+		r := vm{program: program, mem: mem}.run(t)
 		if r.stdout != hello || r.status != 0 {
 			break
 		}
@@ -112,7 +111,7 @@ func TestManyBoots(t *testing.T) {
 	}
 	program := build(t, staticPIE, "helloworld")
 	for i := range boots {
-		r := vm{program: program, mem: 32, timeout: 30 * time.Second}.run(t)
+		r := vm{program: program, mem: 32}.run(t)
 		if r.stdout != hello || r.stderr != "" || r.status != 0 {
 			t.Fatalf("boot %d of %d\n%v", i+1, boots, r)
 		}

@@ -32,7 +32,7 @@ func line(t testing.TB, dir, text string) result {
 	t.Helper()
 	vms <- struct{}{}
 	defer func() { <-vms }()
-	r := execute(100*time.Second, "", []string{"sh", "-c", `cd "$0" && eval "$1"`, dir, text})
+	r := execute(patience, "", []string{"sh", "-c", `cd "$0" && eval "$1"`, dir, text})
 	if r.status < 0 {
 		t.Fatalf("%s: no end\n%v", text, r)
 	}

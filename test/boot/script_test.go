@@ -64,7 +64,7 @@ func TestScriptOptions(t *testing.T) {
 			if row.name != "no-kernel" && row.name != "help" {
 				options = append([]string{"-k", kernelImage}, options...)
 			}
-			r := execute(20*time.Second, "", append([]string{script}, options...))
+			r := execute(patience, "", append([]string{script}, options...))
 			if r.status != row.status || !regexp.MustCompile(row.out).MatchString(r.stdout) ||
 				!regexp.MustCompile(row.errs).MatchString(r.stderr) {
 				t.Errorf("wanted status %d, output like %q and errors like %q\n%v", row.status, row.out, row.errs, r)
@@ -130,7 +130,7 @@ func started(t *testing.T, words ...string) (cmd *exec.Cmd, in io.WriteCloser, o
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(40*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	timer := time.AfterFunc(patience, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	t.Cleanup(func() {
 		timer.Stop()
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -201,7 +201,7 @@ func TestScriptStreams(t *testing.T) {
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, errFile
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			timer := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			timer := time.AfterFunc(patience, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 			cmd.Run()
 			timer.Stop()
 			errFile.Close()
@@ -227,7 +227,7 @@ func TestPowerButton(t *testing.T) {
 			start := time.Now()
 			cmd.Process.Signal(syscall.SIGTERM)
 			cmd.Wait()
-			if status := cmd.ProcessState.ExitCode(); status != 143 || time.Since(start) > 8*time.Second {
+			if status := cmd.ProcessState.ExitCode(); status != 143 || time.Since(start) > 12*time.Second {
 				t.Errorf("status %d after %v, wanted 143 at once", status, time.Since(start))
 			}
 		})
@@ -237,7 +237,7 @@ func TestPowerButton(t *testing.T) {
 // TestReaderGone: the reader of the output ends first, as in "| head -1".
 func TestReaderGone(t *testing.T) {
 	t.Parallel()
-	r := execute(30*time.Second, "", []string{"sh", "-c",
+	r := execute(patience, "", []string{"sh", "-c",
 		`"$0" -W -k "$1" -i "$2" -a "busybox yes" </dev/null | head -n 1`, script, kernelImage, busybox(t)})
 	if r.stdout != "y\n" || r.status != 0 {
 		t.Errorf("%v", r)
@@ -247,7 +247,7 @@ func TestReaderGone(t *testing.T) {
 // TestSlowReader: nothing is lost when the host reads slowly.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	r := execute(60*time.Second, "", []string{"sh", "-c",
+	r := execute(patience, "", []string{"sh", "-c",
 		`"$0" -W -k "$1" -i "$2" -a "busybox seq 1 60000" </dev/null | (sleep 2; cat)`, script, kernelImage, busybox(t)})
 	if n := strings.Count(r.stdout, "\n"); n != 60000 || !strings.HasSuffix(r.stdout, "\n60000\n") {
 		t.Errorf("%d lines, %v", n, r)
@@ -296,7 +296,7 @@ func TestGroupSignalled(t *testing.T) {
 	start := time.Now()
 	io.Copy(io.Discard, out)
 	cmd.Wait()
-	if took := time.Since(start); took > 8*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("the output was held open for %v", took)
 	}
 }
@@ -333,8 +333,8 @@ func TestPVH(t *testing.T) {
 // TestIdle: a VM that waits burns no host CPU.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	r := execute(60*time.Second, "", []string{"sh", "-c",
-		`"$0" -W -k "$1" -i "$2" -a "busybox sleep 5"; times`, script, kernelImage, busybox(t)})
+	r := execute(patience, "", []string{"sh", "-c",
+		`"$0" -W -k "$1" -i "$2" -a "busybox sleep 10"; times`, script, kernelImage, busybox(t)})
 	// The last line of times(1) is what the children took: user and system.
 	lines := strings.Fields(strings.TrimSpace(r.stdout))
 	if len(lines) < 4 {
@@ -346,7 +346,7 @@ func TestIdle(t *testing.T) {
 		fmt.Sscanf(field, "%fm%fs", &m, &s)
 		used += 60*m + s
 	}
-	if used > 1.5 {
-		t.Errorf("sleeping for 5 s took %.2f s of host CPU", used)
+	if used > 3 {
+		t.Errorf("sleeping for 10 s took %.2f s of host CPU", used)
 	}
 }

@@ -25,7 +25,7 @@ func TestRuntime(t *testing.T) {
 	image := selftest(t)
 	t.Run("promises", func(t *testing.T) {
 		for _, machine := range [][]string{{"-cpu", "max"}, {"-cpu", "qemu64", "-M", "q35"}, {"-cpu", "max", "-M", "microvm"}} {
-			r := vm{raw: true, kernel: image, mem: 64, qemu: machine}.run(t)
+			r := vm{raw: true, kernel: image, mem: 64, qemu: append(clock(), machine...)}.run(t)
 			if n := strings.Count(r.stdout, "ok "); n != 14 || strings.Contains(r.stdout, "FAIL") {
 				t.Errorf("%v: %d of 14 checks passed\n%v", machine, n, r)
 			}

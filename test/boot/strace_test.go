@@ -45,7 +45,7 @@ func TestStraceAsOnLinux(t *testing.T) {
 			t.Parallel()
 			file := build(t, staticPIE, program)
 			onHost := filepath.Join(t.TempDir(), "trace")
-			if r := execute(2*time.Minute, "", []string{"strace", "-o", onHost, file}); r.status < 0 || r.status > 100 {
+			if r := execute(patience, "", []string{"strace", "-o", onHost, file}); r.status < 0 || r.status > 100 {
 				t.Skipf("strace doesn't run here\n%v", r)
 			}
 			b, err := os.ReadFile(onHost)

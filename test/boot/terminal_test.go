@@ -92,7 +92,7 @@ func (term *terminal) send(s string) {
 // expect waits for the output to hold want, behind what was expected before.
 func (term *terminal) expect(want string) {
 	term.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		term.mu.Lock()
 		i := bytes.Index(term.seen[term.at:], []byte(want))
 		if i >= 0 {
@@ -111,7 +111,7 @@ func (term *terminal) expect(want string) {
 // end waits for the command's end, wants this status, and the terminal restored.
 func (term *terminal) end(status int) {
 	term.t.Helper()
-	timer := time.AfterFunc(30*time.Second, func() { syscall.Kill(-term.cmd.Process.Pid, syscall.SIGKILL) })
+	timer := time.AfterFunc(patience, func() { syscall.Kill(-term.cmd.Process.Pid, syscall.SIGKILL) })
 	term.cmd.Wait()
 	timer.Stop()
 	if got := term.cmd.ProcessState.ExitCode(); got != status {

@@ -47,6 +47,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// patience is how long a test waits for what a machine does within seconds, the
+// busiest hosts thought of. Only what hangs takes so long.
+const patience = 2 * time.Minute
+
 // vm says how to boot one program.
 type vm struct {
 	program string // path of the initrd; none if empty
@@ -130,7 +134,7 @@ func (v vm) run(t testing.TB) result {
 	defer func() { <-vms }()
 	timeout := v.timeout
 	if timeout == 0 {
-		timeout = 2 * time.Minute
+		timeout = patience
 	}
 	r := execute(timeout, v.stdin, v.command())
 	if r.status < 0 {
