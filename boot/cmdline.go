@@ -42,8 +42,10 @@ type Params struct {
 	Console    Console // elver.console
 	// StderrToLog is elver.stderr=log: without a terminal, standard error goes to the log channel.
 	StderrToLog bool
-	Init        string // elver.init=/…: the program's path, where argv[0] is another name
-	OwnInit     bool   // elver.init=1: process 1 is the kernel's own
+	// Rows and Columns are elver.window: the terminal's size; 0: not known.
+	Rows, Columns uint16
+	Init          string // elver.init=/…: the program's path, where argv[0] is another name
+	OwnInit       bool   // elver.init=1: process 1 is the kernel's own
 	// Entrypoint is elver.entrypoint: how many words of a bundle's command line the loader's don't replace.
 	Entrypoint int
 	User       *User // elver.user: who runs the program; nil: root
@@ -101,6 +103,22 @@ func parseUser(v string) (*User, error) {
 		return nil, fmt.Errorf("%q is not UID[:GID[:GROUP,GROUP…]] in numbers", v)
 	}
 	return u, nil
+}
+
+// setWindow takes ROWSxCOLUMNS.
+func (p *Params) setWindow(v string) error {
+	rows, columns, _ := strings.Cut(v, "x")
+	for _, size := range []struct {
+		text string
+		to   *uint16
+	}{{rows, &p.Rows}, {columns, &p.Columns}} {
+		n, err := strconv.ParseUint(size.text, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q is not ROWSxCOLUMNS, such as 24x80", v)
+		}
+		*size.to = uint16(n)
+	}
+	return nil
 }
 
 // IPv4 is an address in network byte order.
@@ -162,6 +180,7 @@ var families = map[string]map[string]setter{
 			func(p *Params, v string) { p.Log = v }),
 		"console": oneOf([]string{string(ConsoleTTY), string(ConsolePipe)},
 			func(p *Params, v string) { p.Console = Console(v) }),
+		"window": {set: (*Params).setWindow},
 		"entrypoint": {set: func(p *Params, v string) error {
 			n, err := strconv.Atoi(v)
 			if err != nil || n < 0 {

@@ -147,6 +147,7 @@ func TestParams(t *testing.T) {
 			p.Strace, p.Summary, p.Log, p.Console = true, true, "debug", ConsolePipe
 			p.OwnInit, p.Profile, p.Core = true, "p", "c"
 		}},
+		{`elver.window=24x132`, func(p *Params) { p.Rows, p.Columns = 24, 132 }},
 		{`elver.user=7 elver.hostname=h`, func(p *Params) { p.User, p.Hostname = &User{UID: 7}, "h" }},
 		{`elver.user=4294967294:8:9,10`, func(p *Params) { p.User = &User{1<<32 - 2, 8, []uint32{9, 10}} }},
 		{`elver.entrypoint=2`, func(p *Params) { p.Entrypoint = 2 }},
@@ -172,7 +173,7 @@ func TestParams(t *testing.T) {
 
 func TestCommandLineErrors(t *testing.T) {
 	for line, want := range map[string]string{
-		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, entrypoint, hostname, init, log, profile, stderr, strace, summary, timestamps, user",
+		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, entrypoint, hostname, init, log, profile, stderr, strace, summary, timestamps, user, window",
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
 		`elver.summary=perhaps`:      "neither true",
@@ -185,6 +186,10 @@ func TestCommandLineErrors(t *testing.T) {
 		`elver.user=1:2:`:            "in numbers",
 		`elver.user=1:2:3:4`:         "in numbers",
 		`elver.user=4294967295`:      "in numbers",
+		`elver.window=24`:            "not ROWSxCOLUMNS",
+		`elver.window=0x80`:          "not ROWSxCOLUMNS",
+		`elver.window=24x80x1`:       "not ROWSxCOLUMNS",
+		`elver.window=24x65536`:      "not ROWSxCOLUMNS",
 		`elver.hostname=`:            "not a host name",
 		`elver.hostname='a b'`:       "not a host name",
 		`elver.strace=[ 1 ]`:         "takes one value",

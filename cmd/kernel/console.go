@@ -5,6 +5,8 @@ package main
 import (
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"elver/boot"
 	"elver/kernel"
 	"elver/kernel/klog"
@@ -23,17 +25,19 @@ type console struct {
 }
 
 // newConsole starts the console.
-func newConsole(machine *kvm.Machine, k *kernel.Kernel, kind boot.Console) *console {
+func newConsole(machine *kvm.Machine, k *kernel.Kernel, params *boot.Params) *console {
 	c := &console{serial: machine.Console()}
 	output := func(p []byte) {
 		if c.serial != nil {
 			c.serial.Write(p)
 		}
 	}
-	if kind == boot.ConsolePipe {
+	if params.Console == boot.ConsolePipe {
 		c.Console = tty.NewStream(output)
 	} else {
-		c.Console = tty.New(output, func(group int32, sig kernel.Signal) { c.signal(k, group, sig) })
+		t := tty.New(output, func(group int32, sig kernel.Signal) { c.signal(k, group, sig) })
+		t.SetSize(unix.Winsize{Row: params.Rows, Col: params.Columns})
+		c.Console = t
 	}
 	if c.serial == nil {
 		return c
@@ -59,7 +63,7 @@ func (c *console) signal(k *kernel.Kernel, group int32, sig kernel.Signal) {
 	}
 	c.mu.Lock()
 	first := c.first
-	if first == nil {
+	if first == nil && sig != kernel.Signal(unix.SIGWINCH) {
 		c.early = sig
 	}
 	c.mu.Unlock()

@@ -136,7 +136,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Syscall:  syscall.Dispatch, Signaled: syscall.TraceSignal, Exited: syscall.TraceExit, Core: syscall.DumpCore,
 		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
-	terminal := newConsole(machine, k, params.Console)
+	terminal := newConsole(machine, k, params)
 	root, err := newRoot(machine, info, params, program, terminal.Console, tree.Config{
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },

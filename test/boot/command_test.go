@@ -434,6 +434,13 @@ func TestElverTerminal(t *testing.T) {
 		term.send("exit 42\r")
 		term.end(42)
 	})
+	for name, words := range map[string][]string{"size": run(t, busybox(t), "stty", "size"), "size by script": vm{program: busybox(t), args: "busybox stty size"}.command()} {
+		t.Run(name, func(t *testing.T) {
+			term := onTerminal(t, words)
+			term.expect("33 99\r\n")
+			term.end(0)
+		})
+	}
 	t.Run("monitor key", func(t *testing.T) {
 		term := onTerminal(t, run(t, build(t, staticPIE, "echo")))
 		term.send("a\r")

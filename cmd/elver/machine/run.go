@@ -111,9 +111,12 @@ func Run(c *Config) (status int, err error) {
 		}
 	}
 	v := &vm{attached: Terminal()}
-	console := ""
-	if !v.attached {
-		console = "pipe"
+	console := "pipe"
+	if v.attached {
+		console = ""
+		if columns, rows, err := term.GetSize(1); err == nil && columns > 0 && rows > 0 {
+			c.Parameters = append(c.Parameters, fmt.Sprintf("elver.window=%dx%d", rows, columns))
+		}
 	}
 	line, err := c.CommandLine(console)
 	if err != nil {
