@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"elver/boot"
 )
@@ -108,5 +109,35 @@ func TestCacheDir(t *testing.T) {
 	t.Setenv("HOME", "")
 	if _, err := CacheDir(); err == nil {
 		t.Error("a directory without HOME")
+	}
+}
+
+// TestProbe: neither a KVM that hangs nor one that ends at once without a result is believed.
+func TestProbe(t *testing.T) {
+	for name, script := range map[string]string{
+		"hangs":               "#!/bin/sh\nexec sleep 1000\n",
+		"fails":               "#!/bin/sh\nexit 1\n",
+		"ends without result": "#!/bin/sh\nexit 0\n",
+	} {
+		qemu := filepath.Join(t.TempDir(), "qemu")
+		if err := os.WriteFile(qemu, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if probe("kernel", qemu) {
+			t.Errorf("%s: KVM works", name)
+		}
+		if took := time.Since(start); took > 30*time.Second {
+			t.Errorf("%s: it took %v", name, took)
+		}
+	}
+	// What works writes the status of the program.
+	qemu := filepath.Join(t.TempDir(), "qemu")
+	script := "#!/bin/sh\nfor a; do case $a in file,id=status,path=*) printf '*' >\"${a#file,id=status,path=}\";; esac; done\n"
+	if err := os.WriteFile(qemu, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !probe("kernel", qemu) {
+		t.Error("a KVM that works isn't believed")
 	}
 }

@@ -85,8 +85,8 @@ type vm struct {
 	cmd      *exec.Cmd
 	process  atomic.Pointer[os.Process] // nil before it is started
 	signal   atomic.Int32
-	broken   atomic.Bool // nobody reads the output any more
-	attached bool        // to the terminal
+	broken   atomic.Pointer[error] // why the output can't be written any more
+	attached bool                  // to the terminal
 
 	monitorMu  sync.Mutex
 	monitor    *os.File // QMP
@@ -214,8 +214,8 @@ func (v *vm) run(c *Config, qemu string, args []string) (int, error) {
 		go func() {
 			defer readers.Done()
 			defer out.Close()
-			if _, err := io.Copy(os.Stdout, out); err != nil {
-				v.broken.Store(true)
+			if err := drain(os.Stdout, out); err != nil {
+				v.broken.Store(&err)
 				v.quit()
 				io.Copy(io.Discard, out)
 			}
@@ -247,8 +247,11 @@ func (v *vm) verdict(c *Config, ended []byte, err error) (int, error) {
 	if len(ended) > 0 {
 		return int(ended[len(ended)-1]), nil
 	}
-	if v.broken.Load() {
-		return 128 + int(syscall.SIGPIPE), nil
+	if broken := v.broken.Load(); broken != nil {
+		if errors.Is(*broken, syscall.EPIPE) { // nobody reads it
+			return 128 + int(syscall.SIGPIPE), nil
+		}
+		return StatusFailed, fmt.Errorf("the program's output: %w", *broken)
 	}
 	if s := v.signal.Load(); s != 0 {
 		return 128 + int(s), nil
@@ -269,6 +272,26 @@ func (v *vm) verdict(c *Config, ended []byte, err error) (int, error) {
 		return StatusFailed, fmt.Errorf("the virtual machine ended before the program began: %d MB are too little memory, give more with -m", c.MemoryMB)
 	}
 	return StatusFailed, errors.New("the virtual machine ended before the program did")
+}
+
+// drain copies the console's output to its end. QEMU writes byte after byte: what comes within a millisecond
+// is written at once.
+func drain(to io.Writer, from io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		if n < len(buf)/16 {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // Bytes of the console's protocol: input is stuffed so that every byte and the end of file get through a
