@@ -9,6 +9,7 @@ import (
 	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/net"
+	"elver/runtime/metal"
 	"elver/vfs"
 )
 
@@ -288,6 +289,7 @@ func (l *local) writeOn(t *kernel.Thread, d *vfs.Description, done uint64, err e
 			if last == 0 || l.buffer.Len() == 0 || d.Seekable() || d.NonBlocking() {
 				return done, nil
 			}
+			metal.CondResched()
 		} else {
 			if wouldBlock(err) && !d.NonBlocking() {
 				err = waitForFile(t, d, waiter.WritableEvents)

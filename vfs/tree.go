@@ -596,6 +596,10 @@ func (d *Description) ReadDir(c *Context, emit func(Dirent) bool) error {
 	}
 }
 
+// isMountRoot says whether p is where a mount begins. What has no place in the tree, such as a pipe that is reached through
+// /proc/PID/fd, belongs to no mount.
+func (p Path) isMountRoot() bool { return p.Mount != nil && p.Dentry == p.Mount.root }
+
 // Mount is mount(2).
 func (c *Context) Mount(source, target, fsType string, flags uint64, options string) error {
 	at, err := c.walk(AtCWD, target, 0)
@@ -609,7 +613,7 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 	const propagation = unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
 	switch {
 	case flags&unix.MS_REMOUNT != 0:
-		if at.Dentry != at.Mount.root {
+		if !at.isMountRoot() {
 			return unix.EINVAL
 		}
 		const times = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
@@ -623,10 +627,13 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		if err != nil {
 			return err
 		}
+		if from.Mount == nil {
+			return unix.EINVAL
+		}
 		_, err = ns.Attach(at, from.Dentry, from.Mount.source, from.Mount.flags.Load())
 		return err
 	case flags&propagation != 0:
-		if at.Dentry != at.Mount.root {
+		if !at.isMountRoot() {
 			return unix.EINVAL
 		}
 		return nil // there is one namespace: nothing propagates anyway
@@ -660,14 +667,14 @@ func (c *Context) moveMount(source string, to Path) error {
 	if err != nil {
 		return err
 	}
-	ns := from.Mount.ns
-	if from.Dentry != from.Mount.root {
+	if !from.isMountRoot() || to.Mount == nil {
 		return unix.EINVAL
 	}
+	ns := from.Mount.ns
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	m := from.Mount
-	if m.parent == nil {
+	if m.parent == nil || to.Mount.gone {
 		return unix.EINVAL
 	}
 	for up := to.Mount; up != nil; up = up.parent {
@@ -714,7 +721,7 @@ func (c *Context) Unmount(target string, flags int) error {
 	if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
 	}
-	if p.Dentry != p.Mount.root {
+	if !p.isMountRoot() {
 		return unix.EINVAL
 	}
 	lazy := flags&unix.MNT_DETACH != 0

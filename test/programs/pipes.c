@@ -1,5 +1,6 @@
 // Pipes.
 #include "check.h"
+#include <sys/mount.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -209,6 +210,23 @@ static void test_fifo(void)
 	unlink(path), rmdir(name);
 }
 
-TESTS({"basics", test_basics}, {"full", test_full}, {"poll", test_poll}, {"packets", test_packets},
+// A pipe has a path in /proc, but no place in the file tree that a mount could have to do with.
+static void test_not_in_the_tree(void)
+{
+	char path[40];
+	int p[2], wanted = geteuid() == 0 ? EINVAL : EPERM;
+
+	CHECK_EQ(pipe(p), 0);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", p[0]);
+	CHECK_ERR(mount(NULL, path, NULL, MS_REMOUNT, NULL), wanted);
+	CHECK_ERR(mount(NULL, path, NULL, MS_PRIVATE, NULL), wanted);
+	CHECK_ERR(mount(path, "/proc/self/comm", NULL, MS_MOVE, NULL), wanted);
+	CHECK_ERR(mount(path, "/proc/self/comm", NULL, MS_BIND, NULL), wanted);
+	CHECK_ERR(umount2(path, 0), wanted);
+	close(p[0]);
+	close(p[1]);
+}
+
+TESTS({"not-in-the-tree", test_not_in_the_tree}, {"basics", test_basics}, {"full", test_full}, {"poll", test_poll}, {"packets", test_packets},
       {"atomic-writes", test_atomic_writes}, {"splice", test_splice}, {"vmsplice", test_vmsplice},
       {"fifo", test_fifo})
