@@ -46,6 +46,7 @@ func (p *Process) beginExitLocked(status ExitStatus) bool {
 // tracer that asked for it.
 func (t *Thread) exit() {
 	p, k := t.Proc, t.k
+	t.leaving = true
 	t.traceExit()
 	t.exitRobustList()
 	if t.clearTID != 0 {

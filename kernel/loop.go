@@ -21,6 +21,8 @@ func (t *Thread) Start() {
 
 func (t *Thread) run() {
 	defer t.k.running.Done()
+	t.enterRunning()
+	defer t.leaveRunning()
 	debug.SetPanicOnFault(true)
 	t.answer()
 	t.cpu.start()

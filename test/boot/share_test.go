@@ -1,10 +1,13 @@
 package boot
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -78,4 +81,41 @@ func TestSeveralShares(t *testing.T) {
 	if left, err := os.ReadDir(first + "/etc"); err != nil || len(left) != 0 {
 		t.Errorf("the host has %v, %v", left, err)
 	}
+}
+
+// silentShare returns arguments of QEMU for the share "silent", whose server answers no read in a machine's lifetime.
+func silentShare(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte("x"), 8<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-fsdev", "local,id=silent,security_model=none,throttling.bps-total=1,path=" + strings.ReplaceAll(dir, ",", ",,"),
+		"-device", "virtio-9p-pci,fsdev=silent,mount_tag=silent"}
+}
+
+// TestSilentShare kills what waits for a server that doesn't answer.
+func TestSilentShare(t *testing.T) {
+	const mounted = `vfs.fstab=[ "silent:/silent:9pfs" ] -- `
+	t.Run("killed", func(t *testing.T) {
+		t.Parallel()
+		r := vm{program: build(t, staticPIE, "impatient"), args: mounted + "/silent/file", qemu: silentShare(t)}.run(t)
+		if r.stdout != "child 0 is dead\nchild 1 is dead\n" || r.status != 128+int(syscall.SIGALRM) {
+			t.Error(r)
+		}
+	})
+	t.Run("power button", func(t *testing.T) {
+		t.Parallel()
+		words := vm{program: build(t, staticPIE, "show"), args: mounted + "/proc/sys/kernel/ostype /silent/file", qemu: silentShare(t)}.command()
+		cmd, _, out := started(t, words...)
+		if got, err := out.ReadString('\n'); got != "Linux\n" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		io.Copy(io.Discard, out)
+		cmd.Wait()
+		if status := cmd.ProcessState.ExitCode(); status != 128+int(syscall.SIGTERM) {
+			t.Errorf("status %d", status)
+		}
+	})
 }

@@ -2,8 +2,10 @@ package ninep
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,14 +24,19 @@ type Message struct {
 	Out   []Span // what follows Head
 	Reply []byte // gets the beginning of the answer
 	In    []Span // gets what follows
+
+	// Done is called once, on any goroutine, and doesn't block: when the answer is in the message, with how
+	// long that is, not more than there is room for; or with an error, which means that the server isn't
+	// reached any more. Until then all of the message's memory is the transport's.
+	Done func(n int, err error)
 }
 
 // Transport carries messages to a server.
 type Transport interface {
-	// Exchange sends m's request, parks until the answer is in m, and returns how long that is: not more
-	// than there is room for. It is called by many goroutines at once. An error means that the server
-	// isn't reached any more.
-	Exchange(m *Message) (int, error)
+	// Send sends m's request. It is called by many goroutines at once.
+	Send(m *Message)
+	// Stop gives the server up: all messages fail, those that are out and those to come.
+	Stop(why string)
 	// MaxSpans returns how many Spans a message may have.
 	MaxSpans() int
 }
@@ -38,28 +45,53 @@ const (
 	pageBytes = 4096
 	// maxPages is how many pages one read or write carries at most.
 	maxPages = 128
-	// maxCalls is how many messages are on their way at once.
+	// maxCalls is how many messages are on their way at once, those apart that flush others.
 	maxCalls = 64
 	// smallReply is enough for every answer but those to read, readdir and readlink.
 	smallReply = 256
 )
 
+// A server that answers nothing is looked at every glance. It is silent after quietGlances of them, taken for
+// dead after deadGlances. Glances are counted rather than time, since a machine that was stopped may find much
+// of that gone.
+const (
+	defaultGlance = 5 * time.Second
+	quietGlances  = 1
+	deadGlances   = 24
+)
+
 // client speaks 9P2000.L. Each answer arrives in its own request's memory, so that a wrong one harms
 // that request alone.
+//
+// Who waits for an answer may be killed. Then the message is left: Tflush asks the server to forget it, and
+// what it holds - its tag, the frames that it reads or writes, a fid that it makes or gives back - stays its own
+// until its end is known (flush(5) of Plan 9; here left and settle).
 //
 // hugelgupf/p9 has a client, too. It is not used because it knows neither extended attributes nor
 // owners, reads into memory of its own, fails all calls with one, and links in packages os and net.
 type client struct {
-	t     Transport
-	pages int // a read or write carries at most
-	calls sync.Pool
-	slots chan uint16 // the free tags
-	down  atomic.Bool // the failure was reported
+	t      Transport
+	pages  int // a read or write carries at most
+	calls  sync.Pool
+	down   atomic.Bool // the failure was reported
+	glance time.Duration
 
 	mu       sync.Mutex // guards what follows
 	freeFids []uint32
 	lastFid  uint32
-	fids     int // in use
+	fids     int                 // in use
+	limbo    map[uint32]struct{} // fids of messages that were left
+
+	out     [maxCalls]*call      // by tag; nil: the tag is free, or flushes
+	tags    []uint16             // the free ones
+	waiting []*kernel.Completion // for a tag
+
+	// The watch over a silent server.
+	busy     int // messages that it has to answer
+	answered uint64
+	seen     uint64
+	quiet    int // glances without an answer
+	watching bool
 }
 
 // call is a message under construction, and its answer.
@@ -69,13 +101,31 @@ type call struct {
 	m     Message
 	reply []byte
 	kind  uint8
+	names int    // of a walk
+	fid   uint32 // that it makes, or gives back; noFid: none
+
+	firm bool // it is waited for even by the killed, as long as the server isn't silent
+	by   *kernel.Thread
+	tag  uint16
+	over kernel.Completion // it is answered, or nobody is to wait any more
+
+	// Guarded by client.mu.
+	arrived   bool
+	left      int  // what a message that was left still waits for: its answer, that to its Tflush, and end
+	forgotten bool // Tflush was answered, and so it won't be
+	n         int
+	err       error
 }
 
 func newClient(t Transport) *client {
-	c := &client{t: t, slots: make(chan uint16, maxCalls)}
-	c.calls.New = func() any { return &call{reply: make([]byte, smallReply)} }
+	c := &client{t: t, glance: defaultGlance, limbo: make(map[uint32]struct{})}
+	c.calls.New = func() any {
+		m := &call{reply: make([]byte, smallReply)}
+		m.m.Done = func(n int, err error) { c.arrive(m, n, err) }
+		return m
+	}
 	for tag := range uint16(maxCalls) {
-		c.slots <- tag
+		c.tags = append(c.tags, tag)
 	}
 	c.pages = min(maxPages, t.MaxSpans())
 	return c
@@ -84,13 +134,30 @@ func newClient(t Transport) *client {
 // begin starts a message. end must follow.
 func (c *client) begin(kind uint8) *call {
 	m := c.calls.Get().(*call)
-	m.kind = kind
+	m.kind, m.names, m.fid, m.firm = kind, 0, noFid, false
 	m.encoder.b = append(m.encoder.b[:0], 0, 0, 0, 0, kind, 0, 0)
-	m.m = Message{Reply: m.reply[:smallReply]}
+	m.m = Message{Reply: m.reply[:smallReply], Done: m.m.Done}
 	return m
 }
 
+// end ends begin.
 func (c *client) end(m *call) {
+	c.mu.Lock()
+	left, settled := m.left > 0, false
+	if left {
+		m.left--
+		settled = m.left == 0
+	}
+	c.mu.Unlock()
+	switch {
+	case settled:
+		go c.settle(m)
+	case !left:
+		c.recycle(m)
+	}
+}
+
+func (c *client) recycle(m *call) {
 	if cap(m.encoder.b) <= 4*pageBytes {
 		c.calls.Put(m)
 	}
@@ -102,12 +169,81 @@ var requests atomic.Uint64
 func Requests() uint64 { return requests.Load() }
 
 // do sends m and waits for the answer, whose body is in m's decoder then. The error is the server's, or
-// EIO when the answer makes no sense or none can be had.
+// EIO when the answer makes no sense or none can be had, or EINTR for a thread that was killed meanwhile.
 func (c *client) do(m *call) error {
+	m.by = kernel.Current()
+	if !m.firm && m.by != nil && m.by.Killed() {
+		return unix.EINTR
+	}
+	silent, err := c.takeTag(m)
+	if err != nil {
+		return err
+	}
+	c.send(m)
+	// Those whom a signal ends have no interest in a fid that they give back.
+	forgo := m.by != nil && (m.kind == tclunk || silent) && m.by.Doomed()
+	if !forgo {
+		err = m.over.Wait(m.firm)
+	}
+	if (forgo || err != nil || !c.hasArrived(m)) && c.leave(m) {
+		return unix.EINTR
+	}
+	c.mu.Lock()
+	c.releaseTag(m.tag)
+	c.mu.Unlock()
+	return c.check(m)
+}
+
+// takeTag gives m a tag, and makes it one of those that are out. silent says that the server answers nothing.
+func (c *client) takeTag(m *call) (silent bool, err error) {
+	for {
+		c.mu.Lock()
+		if n := len(c.tags); n > 0 {
+			m.tag = c.tags[n-1]
+			c.tags = c.tags[:n-1]
+			m.over.Reset()
+			m.arrived, m.left = false, 0
+			c.out[m.tag] = m
+			c.count()
+			silent = c.quiet >= quietGlances
+			c.mu.Unlock()
+			return silent, nil
+		}
+		room := new(kernel.Completion)
+		c.waiting = append(c.waiting, room)
+		c.mu.Unlock()
+		if err = room.Wait(m.firm); err == nil {
+			continue
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if at := slices.Index(c.waiting, room); at >= 0 {
+			c.waiting = slices.Delete(c.waiting, at, at+1)
+		} else {
+			c.wakeForTag() // this one's turn came all the same
+		}
+		return false, err
+	}
+}
+
+// releaseTag makes a tag free. Precondition: mu is held.
+func (c *client) releaseTag(tag uint16) {
+	c.out[tag] = nil
+	c.tags = append(c.tags, tag)
+	c.wakeForTag()
+}
+
+func (c *client) wakeForTag() {
+	if len(c.waiting) > 0 {
+		c.waiting[0].Complete()
+		c.waiting = slices.Delete(c.waiting, 0, 1)
+	}
+}
+
+// send sends m, which has a tag.
+func (c *client) send(m *call) {
 	requests.Add(1)
-	tag := <-c.slots
-	defer func() { c.slots <- tag }()
-	wire := tag
+	wire := m.tag
 	if m.kind == tversion {
 		wire = noTag
 	}
@@ -118,18 +254,55 @@ func (c *client) do(m *call) error {
 	le.PutUint32(m.encoder.b, uint32(size))
 	le.PutUint16(m.encoder.b[5:], wire)
 	m.m.Head = m.encoder.b
-	n, err := c.t.Exchange(&m.m)
-	if err != nil {
+	c.t.Send(&m.m)
+}
+
+// arrive is m's Done.
+func (c *client) arrive(m *call, n int, err error) {
+	c.mu.Lock()
+	m.arrived, m.n, m.err = true, n, err
+	if err == nil {
+		c.answered++
+	}
+	if !m.forgotten {
+		c.busy--
+	}
+	settled := false
+	if m.left > 0 {
+		m.left--
+		settled = m.left == 0
+	}
+	c.mu.Unlock()
+	if settled {
+		go c.settle(m)
+		return
+	}
+	m.over.Complete()
+}
+
+func (c *client) hasArrived(m *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return m.arrived
+}
+
+// check checks m's answer.
+func (c *client) check(m *call) error {
+	wire := m.tag
+	if m.kind == tversion {
+		wire = noTag
+	}
+	if m.err != nil {
 		if c.down.CompareAndSwap(false, true) {
-			klog.Errorf("9p: the server is not reached any more: %v", err)
+			klog.Errorf("9p: the server is not reached any more: %v", m.err)
 		}
 		return unix.EIO
 	}
 	d := &m.decoder
-	*d = decoder{b: m.m.Reply[:min(n, len(m.m.Reply))]}
+	*d = decoder{b: m.m.Reply[:min(m.n, len(m.m.Reply))]}
 	said, kind, got := d.u32(), d.u8(), d.u16()
-	if d.bad || said < headerBytes || uint64(said) > uint64(n) || got != wire || kind != m.kind+1 && kind != rlerror {
-		klog.Warnf("9p: the answer to message %d makes no sense: %d bytes of %d, type %d, tag %d for %d", m.kind, n, said, kind, got, wire)
+	if d.bad || said < headerBytes || uint64(said) > uint64(m.n) || got != wire || kind != m.kind+1 && kind != rlerror {
+		klog.Warnf("9p: the answer to message %d makes no sense: %d bytes of %d, type %d, tag %d for %d", m.kind, m.n, said, kind, got, wire)
 		return unix.EIO
 	}
 	d.b = d.b[:min(len(d.b), int(said)-headerBytes)]
@@ -162,17 +335,26 @@ func (c *client) newFid() uint32 {
 	return c.lastFid
 }
 
+// freeFid makes a fid free that the server doesn't have, unless a message was left that makes it.
 func (c *client) freeFid(fid uint32) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.limbo[fid]; !ok {
+		c.dropFid(fid)
+	}
+}
+
+// dropFid is freeFid. Precondition: mu is held.
+func (c *client) dropFid(fid uint32) {
 	c.fids--
 	c.freeFids = append(c.freeFids, fid)
-	c.mu.Unlock()
 }
 
 // clunk gives fid back. It is gone whatever the server says.
 func (c *client) clunk(fid uint32) error {
 	m := c.begin(tclunk)
 	defer c.end(m)
+	m.fid, m.firm = fid, true
 	m.encoder.u32(fid)
 	err := c.do(m)
 	c.freeFid(fid)
@@ -203,6 +385,7 @@ func (c *client) start() error {
 func (c *client) attach(fid uint32, user uint32, name string) (qid, error) {
 	m := c.begin(tattach)
 	defer c.end(m)
+	m.fid = fid
 	m.encoder.u32(fid)
 	m.encoder.u32(noFid)
 	m.encoder.str("root")
@@ -220,6 +403,10 @@ func (c *client) attach(fid uint32, user uint32, name string) (qid, error) {
 func (c *client) walk(fid, to uint32, names ...string) (qid, error) {
 	m := c.begin(twalk)
 	defer c.end(m)
+	m.names = len(names)
+	if to != fid {
+		m.fid = to
+	}
 	m.encoder.u32(fid)
 	m.encoder.u32(to)
 	m.encoder.u16(uint16(len(names)))
@@ -450,10 +637,12 @@ func (c *client) read(fid uint32, offset uint64, spans []Span, n uint32) (uint32
 	return got, nil
 }
 
-// write writes n bytes of spans at offset and returns how many the server took.
-func (c *client) write(fid uint32, offset uint64, spans []Span, n uint32) (uint32, error) {
+// write writes n bytes of spans at offset and returns how many the server took. firm: the data is nowhere
+// else, so that even the killed wait.
+func (c *client) write(fid uint32, offset uint64, spans []Span, n uint32, firm bool) (uint32, error) {
 	m := c.begin(twrite)
 	defer c.end(m)
+	m.firm = firm
 	m.m.Out = spans
 	m.encoder.u32(fid)
 	m.encoder.u64(offset)
@@ -507,6 +696,7 @@ func (c *client) statfs(fid uint32) (fsStat, error) {
 func (c *client) xattrWalk(fid, to uint32, name string) (uint64, error) {
 	m := c.begin(txattrwalk)
 	defer c.end(m)
+	m.fid = to
 	m.encoder.u32(fid)
 	m.encoder.u32(to)
 	m.encoder.str(name)

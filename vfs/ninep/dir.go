@@ -226,7 +226,9 @@ func (i *inode) make(n string, uid, gid uint32, act func(dir uint32) (open uint3
 	}
 	_, haveUID, haveGID := made.Perm()
 	if (haveUID != uid || haveGID != gid) && !f.noChown.Load() {
-		if err := made.change(attrChange{mask: setattrUID | setattrGID, uid: uid, gid: gid}); err != nil {
+		if err := made.change(attrChange{mask: setattrUID | setattrGID, uid: uid, gid: gid}); err == unix.EINTR {
+			// Whoever made it is killed, and nobody will open it.
+		} else if err != nil {
 			f.noChown.Store(true)
 		} else {
 			made.fetch()
@@ -510,6 +512,7 @@ func (d *dirFile) ReadDir(_ *vfs.Context, off int64, add func(name string, ino u
 		if len(entries) == 0 {
 			var err error
 			if entries, err = d.i.fs.c.readdir(d.fid, offset, d.reply); err != nil {
+				d.reply = nil // it may not be ours any more
 				return err
 			}
 			if len(entries) == 0 {

@@ -18,13 +18,14 @@ type file struct {
 
 	// writeMu orders writes, write-back and changes of size. It is held across messages and across
 	// copies of the program's memory, whose faults don't take it.
-	writeMu   sync.Mutex
+	writeMu   mutex
 	changes   atomic.Uint64 // counts the beginnings and ends of writes and changes of size
+	doubtful  atomic.Bool   // whoever was changing it was killed: the server knows what became of that
 	ownChange atomic.Bool   // the server's time of modification changed by our own doing
 
-	openMu      sync.Mutex // guards what follows, and is held while a fid is opened
-	read, write uint32     // open fids: for reading, and for writing
-	writeReads  bool       // write can read, too
+	openMu      mutex  // guards what follows, and is held while a fid is opened
+	read, write uint32 // open fids: for reading, and for writing
+	writeReads  bool   // write can read, too
 
 	holdMu    sync.Mutex // guards what follows
 	holds     int        // descriptions and mappings
@@ -62,7 +63,7 @@ func (r *file) unhold() {
 // dropOpenIfUnused gives the open fids back if nobody has the file open, and the pages too if nobody can
 // open it any more.
 func (r *file) dropOpenIfUnused() {
-	r.openMu.Lock()
+	r.openMu.Lock(true)
 	defer r.openMu.Unlock()
 	if r.held() || r.fs.justCreated(r) {
 		return
@@ -80,7 +81,7 @@ func (r *file) dropOpenIfUnused() {
 
 // adoptOpen makes fid, which is open for reading and writing, the file's.
 func (r *file) adoptOpen(fid uint32) {
-	r.openMu.Lock()
+	r.openMu.Lock(true)
 	defer r.openMu.Unlock()
 	if r.write != noFid {
 		r.fs.c.clunk(fid)
@@ -93,7 +94,9 @@ func (r *file) adoptOpen(fid uint32) {
 //
 // Precondition: the caller holds the file as long as it uses the fid.
 func (r *file) readFid() (uint32, error) {
-	r.openMu.Lock()
+	if err := r.openMu.Lock(false); err != nil {
+		return noFid, err
+	}
 	defer r.openMu.Unlock()
 	switch {
 	case r.read != noFid:
@@ -105,7 +108,7 @@ func (r *file) readFid() (uint32, error) {
 }
 
 func (r *file) writeFid() (uint32, error) {
-	r.openMu.Lock()
+	r.openMu.Lock(true)
 	defer r.openMu.Unlock()
 	if r.write == noFid {
 		return noFid, unix.EBADF
@@ -115,7 +118,9 @@ func (r *file) writeFid() (uint32, error) {
 
 // ensureOpen opens what a file opened with flags needs and nobody opened yet.
 func (r *file) ensureOpen(flags uint32) error {
-	r.openMu.Lock()
+	if err := r.openMu.Lock(false); err != nil {
+		return err
+	}
 	defer r.openMu.Unlock()
 	access := flags & unix.O_ACCMODE
 	if access != unix.O_RDONLY && r.write == noFid {
@@ -191,7 +196,11 @@ func (r *file) endChange() {
 	r.attr.Size = r.pages.size.Load()
 	r.touched = true
 	r.mu.Unlock()
-	r.ownChange.Store(true)
+	doubtful := r.doubtful.Swap(false)
+	r.ownChange.Store(!doubtful)
+	if doubtful {
+		r.expire()
+	}
 }
 
 // readPages fills frames with what the file has from page first on, zeros behind it, and returns how many of
@@ -242,8 +251,7 @@ func (r *file) load(first, n uint64) (some bool, err error) {
 	for _, l := range p.loading {
 		if first >= l.first && first < l.first+l.n {
 			p.mu.Unlock()
-			<-l.done
-			return true, nil
+			return true, l.done.Wait(false)
 		}
 		if l.first > first {
 			n = min(n, l.first-first)
@@ -259,7 +267,7 @@ func (r *file) load(first, n uint64) (some bool, err error) {
 		p.mu.Unlock()
 		return true, nil
 	}
-	l := &load{first: first, n: n, done: make(chan struct{})}
+	l := &load{first: first, n: n}
 	p.loading = append(p.loading, l)
 	p.mu.Unlock()
 
@@ -292,7 +300,7 @@ func (r *file) load(first, n uint64) (some bool, err error) {
 		}
 	}
 	p.mu.Unlock()
-	close(l.done)
+	l.done.Complete()
 	for _, frame := range frames {
 		if frame != 0 {
 			metal.Unref(frame)
@@ -328,7 +336,9 @@ func (r *file) page(n uint64, ahead uint64, write bool) (uint64, error) {
 
 // resize sets the size.
 func (r *file) resize(c *vfs.Context, size int64) error {
-	r.writeMu.Lock()
+	if err := r.writeMu.Lock(false); err != nil {
+		return err
+	}
 	defer r.writeMu.Unlock()
 	old := r.pages.size.Load()
 	if size > old {
@@ -346,6 +356,7 @@ func (r *file) resize(c *vfs.Context, size int64) error {
 		err = r.resizeNameless(old, size)
 	}
 	if err != nil {
+		r.doubtful.Store(err == unix.EINTR)
 		return err
 	}
 	if size < old {
@@ -407,7 +418,7 @@ func (r *file) resizeNameless(old, size int64) error {
 			spans = append(spans, Span{PA: frame, Len: uint32(k)})
 			n += k
 		}
-		took, err := r.fs.c.write(fid, uint64(at), spans, uint32(n))
+		took, err := r.fs.c.write(fid, uint64(at), spans, uint32(n), false)
 		if err != nil {
 			return err
 		}
@@ -448,7 +459,7 @@ func (r *file) writeBackIfDirty() {
 func (r *file) writeBack(off, end uint64) error {
 	r.hold()
 	defer r.unhold()
-	r.writeMu.Lock()
+	r.writeMu.Lock(true)
 	defer r.writeMu.Unlock()
 	return r.writeBackLocked(off, end)
 }
@@ -507,8 +518,9 @@ func (r *file) writeFrames(run uint64, frames []uint64) error {
 			n += uint32(k)
 			pos += k
 		}
-		took, err := r.fs.c.write(fid, uint64(at), spans, n)
+		took, err := r.fs.c.write(fid, uint64(at), spans, n, true)
 		if err != nil {
+			r.doubtful.Store(err == unix.EINTR)
 			return err
 		}
 		if took == 0 {

@@ -27,7 +27,11 @@ func (s *scripted) take(n int) []byte {
 	return p
 }
 
-func (s *scripted) Exchange(m *Message) (int, error) {
+func (s *scripted) Stop(string) {}
+
+func (s *scripted) Send(m *Message) { m.Done(s.exchange(m)) }
+
+func (s *scripted) exchange(m *Message) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls++

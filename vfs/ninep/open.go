@@ -185,7 +185,9 @@ func (f *openFile) readDirect(dst *mm.Buffer, off int64) (int, error) {
 // Write writes at off, or at the end if off is vfs.Append.
 func (f *openFile) Write(c *vfs.Context, src *mm.Buffer, off int64) (int, error) {
 	r := f.r
-	r.writeMu.Lock()
+	if err := r.writeMu.Lock(false); err != nil {
+		return 0, err
+	}
 	defer r.writeMu.Unlock()
 	if off == vfs.Append {
 		if err := r.refresh(); err != nil {
@@ -274,7 +276,7 @@ func (r *file) writeSome(fid uint32, src *mm.Buffer, off int64, left int) (int, 
 		return 0, err
 	}
 	r.showWritten(pages, spans)
-	took, e := r.fs.c.write(fid, uint64(off), spans, uint32(total))
+	took, e := r.fs.c.write(fid, uint64(off), spans, uint32(total), false)
 	if e != nil || int(took) < total {
 		// What isn't on the server isn't here either.
 		first := uint64(off+int64(took)) / pageSize
@@ -287,6 +289,7 @@ func (r *file) writeSome(fid uint32, src *mm.Buffer, off int64, left int) (int, 
 		metal.Unref(w.frame)
 	}
 	if e != nil {
+		r.doubtful.Store(e == unix.EINTR)
 		return 0, e
 	}
 	if end := off + int64(took); end > size {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/kernel"
 	"elver/kernel/mm"
 	"elver/runtime/metal"
 )
@@ -49,7 +50,7 @@ type pages struct {
 type load struct {
 	first, n uint64
 	canceled bool // what it reads may be old: it is not to be kept
-	done     chan struct{}
+	done     kernel.Completion
 }
 
 // resident is all pages of all files here.

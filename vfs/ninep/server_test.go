@@ -226,7 +226,9 @@ func (h *hostFile) StatFS() (p9.FSStat, error) {
 
 // pipeTransport carries messages to a server at the other end of a connection.
 type pipeTransport struct {
-	conn net.Conn
+	conn    net.Conn
+	stopped chan struct{}
+	once    sync.Once
 
 	sendMu  sync.Mutex
 	mu      sync.Mutex
@@ -234,6 +236,7 @@ type pipeTransport struct {
 	err     error
 	sent    map[uint8]int
 	spoil   func(kind uint8, reply []byte) []byte // changes answers
+	late    func(kind uint8)                      // is called before an answer is delivered, and may block
 }
 
 type pending struct {
@@ -243,7 +246,14 @@ type pending struct {
 
 func (p *pipeTransport) MaxSpans() int { return 252 }
 
-func (p *pipeTransport) Exchange(m *Message) (int, error) {
+func (p *pipeTransport) Stop(string) {
+	p.once.Do(func() { close(p.stopped) })
+	p.conn.Close()
+}
+
+func (p *pipeTransport) Send(m *Message) { go func() { m.Done(p.exchange(m)) }() }
+
+func (p *pipeTransport) exchange(m *Message) (int, error) {
 	tag := binary.LittleEndian.Uint16(m.Head[5:])
 	w := &pending{m.Head[4], make(chan []byte, 1)}
 	p.mu.Lock()
@@ -267,6 +277,14 @@ func (p *pipeTransport) Exchange(m *Message) (int, error) {
 	reply, ok := <-w.reply
 	if !ok {
 		return 0, io.ErrUnexpectedEOF
+	}
+	if p.late != nil {
+		p.late(w.kind)
+		select {
+		case <-p.stopped:
+			return 0, io.ErrUnexpectedEOF
+		default:
+		}
 	}
 	if p.spoil != nil {
 		reply = p.spoil(w.kind, reply)
@@ -340,7 +358,7 @@ func mountDir(t *testing.T, dir string) *mounted {
 		p9.NewServer(attacher{dir}).Handle(there, there)
 		close(served)
 	}()
-	p := &pipeTransport{conn: here, waiting: make(map[uint16]*pending), sent: make(map[uint8]int)}
+	p := &pipeTransport{conn: here, stopped: make(chan struct{}), waiting: make(map[uint16]*pending), sent: make(map[uint8]int)}
 	go p.receive()
 	fs, err := New(p, Options{})
 	if err != nil {

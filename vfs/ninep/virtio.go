@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,13 +14,6 @@ import (
 // featureMountTag is the feature of a virtio-9p device whose configuration is a tag (virtio 1.2, 5.9).
 const featureMountTag = 1 << 0
 
-// A server that answers nothing for patience, looked at every glance, is taken for dead. Glances are
-// counted rather than time, since a machine that was stopped may find much of that gone.
-const (
-	glance  = 5 * time.Second
-	glances = 24
-)
-
 // headFrames is how many frames the heads of a request and its answer take without an allocation.
 const headFrames = 1
 
@@ -31,22 +23,15 @@ type device struct {
 	queue  *virtio.Queue
 	tag    string
 
-	mu       sync.Mutex // guards what follows
-	idle     []*exchange
-	busy     int
-	answered uint64
-	watching bool
-	quiet    int
-	seen     uint64
+	mu   sync.Mutex // guards idle
+	idle []*exchange
 }
 
 // exchange is the memory of one request on its way.
 type exchange struct {
 	request virtio.Request
+	message *Message
 	out, in []uint64 // frames of the heads
-	done    chan struct{}
-	n       uint32
-	err     error
 }
 
 // openDevice negotiates with a device and reads its tag. Start must follow before it carries messages.
@@ -95,25 +80,32 @@ func (d *device) start() error {
 // MaxSpans leaves room for the heads of a message, two frames each.
 func (d *device) MaxSpans() int { return min(d.queue.Limit()-4, virtio.MaxIndirect-4) }
 
-// Exchange implements Transport.
-func (d *device) Exchange(m *Message) (int, error) {
+// Stop implements Transport.
+func (d *device) Stop(why string) { d.virtio.Stop(fmt.Sprintf("%q: %s", d.tag, why)) }
+
+// Send implements Transport.
+func (d *device) Send(m *Message) {
 	x, err := d.take(m)
 	if err != nil {
-		return 0, err
+		m.Done(0, err)
+		return
 	}
 	copyToFrames(x.out, m.Head)
 	if err := d.queue.Submit(&x.request); err != nil {
-		d.give(x, false)
-		return 0, err
+		d.give(x)
+		m.Done(0, err)
 	}
-	<-x.done
-	n, err := x.n, x.err
+}
+
+// answered is the Done of an exchange's request.
+func (d *device) answered(x *exchange, n uint32, err error) {
+	m := x.message
 	if err == nil {
 		// The server can change its mind as long as it likes: what is looked at is a copy.
 		copyFromFrames(m.Reply, x.in)
 	}
-	d.give(x, err == nil)
-	return int(n), err
+	d.give(x)
+	m.Done(int(n), err)
 }
 
 // take returns an exchange with frames for m's heads and the buffers of m.
@@ -124,25 +116,18 @@ func (d *device) take(m *Message) (*exchange, error) {
 		x = d.idle[n-1]
 		d.idle = d.idle[:n-1]
 	}
-	d.busy++
-	if !d.watching {
-		d.watching, d.quiet, d.seen = true, 0, d.answered
-		time.AfterFunc(glance, d.watch)
-	}
 	d.mu.Unlock()
 	if x == nil {
-		x = &exchange{done: make(chan struct{}, 1)}
-		x.request.Done = func(_ *virtio.Request, n uint32, err error) {
-			x.n, x.err = n, err
-			x.done <- struct{}{}
-		}
+		x = &exchange{}
+		x.request.Done = func(_ *virtio.Request, n uint32, err error) { d.answered(x, n, err) }
 	}
+	x.message = m
 	var ok bool
 	if x.out, ok = frames(x.out, len(m.Head)); ok {
 		x.in, ok = frames(x.in, len(m.Reply))
 	}
 	if !ok {
-		d.give(x, false)
+		d.give(x)
 		return nil, errNoMemory
 	}
 	x.request.Out = append(heads(x.request.Out[:0], x.out, len(m.Head)), m.Out...)
@@ -153,7 +138,8 @@ func (d *device) take(m *Message) (*exchange, error) {
 var errNoMemory = errors.New("no memory is free for a message")
 
 // give ends take.
-func (d *device) give(x *exchange, answered bool) {
+func (d *device) give(x *exchange) {
+	x.message = nil
 	for _, list := range []*[]uint64{&x.out, &x.in} {
 		for len(*list) > headFrames {
 			last := len(*list) - 1
@@ -163,10 +149,6 @@ func (d *device) give(x *exchange, answered bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.busy--
-	if answered {
-		d.answered++
-	}
 	if len(d.idle) < maxCalls/4 {
 		d.idle = append(d.idle, x)
 		return
@@ -176,31 +158,6 @@ func (d *device) give(x *exchange, answered bool) {
 			metal.Unref(frame)
 		}
 	}
-}
-
-// watch looks whether the server still answers.
-func (d *device) watch() {
-	d.mu.Lock()
-	if d.busy == 0 {
-		d.watching = false
-		d.mu.Unlock()
-		return
-	}
-	if d.answered != d.seen {
-		d.quiet, d.seen = 0, d.answered
-	} else {
-		d.quiet++
-	}
-	dead := d.quiet >= glances
-	if dead {
-		d.watching = false
-	}
-	d.mu.Unlock()
-	if dead {
-		d.virtio.Stop(fmt.Sprintf("the server of the share %q has not answered for %v", d.tag, glance*glances))
-		return
-	}
-	time.AfterFunc(glance, d.watch)
 }
 
 // frames grows list until it holds n bytes.

@@ -29,6 +29,7 @@ const (
 	tunlinkat    = 76
 	tversion     = 100
 	tattach      = 104
+	tflush       = 108
 	twalk        = 110
 	tread        = 116
 	twrite       = 118

@@ -91,7 +91,7 @@ func (i *inode) writeXattr(name string, value []byte, flags uint32) error {
 		err = withFrame(func(frame uint64) error {
 			for at := 0; at < len(value); {
 				k := copy(metal.View(frame, pageSize), value[at:])
-				n, err := c.write(fid, uint64(at), []Span{{PA: frame, Len: uint32(k)}}, uint32(k))
+				n, err := c.write(fid, uint64(at), []Span{{PA: frame, Len: uint32(k)}}, uint32(k), false)
 				if err != nil {
 					return err
 				}

@@ -162,8 +162,9 @@ func (q *Queue) add(r *Request) error {
 	for _, b := range r.In {
 		r.capacity += b.Len
 	}
-	// A short chain stays in the ring if that is nearly empty: the device reads one table less.
-	if q.indirect && n > 1 && (n > 4 || n > q.freeCount/2) {
+	// A short chain stays in the ring while half of that is free: the device reads one table less, and half as
+	// many requests as the ring has descriptors always fit.
+	if q.indirect && n > 1 && (n > 4 || q.freeCount-n < q.ring.size/2) {
 		if q.freeCount == 0 {
 			return ErrFull
 		}
