@@ -420,7 +420,7 @@ func (r *fakeRTC) read() uint8 {
 
 // eventually waits for a goroutine to do its work.
 func eventually(cond func() bool) bool {
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if cond() {
 			return true
 		}

@@ -108,7 +108,7 @@ func (m *qtestMachine) command(format string, args ...any) uint64 {
 		return v
 	case <-m.done:
 		return 0
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		m.t.Errorf("%s: no answer", fmt.Sprintf(format, args...))
 		return 0
 	}
@@ -158,19 +158,19 @@ func TestSerialOfQEMU(t *testing.T) {
 			}
 			io.WriteString(m.line, early[1:])
 			if !eventually(s.has(early[:len(early)-10])) {
-				t.Fatalf("%d bytes came of %d: %q", len(s.got), len(early)-10, s.got)
+				t.Fatalf("%q came of %d bytes", s.all(), len(early)-10)
 			}
 			want := early
 			s.makeRoom(1 << 20)
 			k.Console().Resume()
 			if !eventually(s.has(want)) {
-				t.Fatalf("%d bytes came of %d", len(s.got), len(want))
+				t.Fatalf("%d bytes came of %d", len(s.all()), len(want))
 			}
 			for _, text := range []string{"x", "a line\n", strings.Repeat("much more input ", 100)} {
 				io.WriteString(m.line, text)
 				want += text
 				if !eventually(s.has(want)) {
-					t.Fatalf("%d bytes came of %d", len(s.got), len(want))
+					t.Fatalf("%d bytes came of %d", len(s.all()), len(want))
 				}
 			}
 
@@ -180,7 +180,7 @@ func TestSerialOfQEMU(t *testing.T) {
 			}
 			k.Console().Drain()
 			got := make([]byte, len(text))
-			m.line.SetReadDeadline(time.Now().Add(5 * time.Second))
+			m.line.SetReadDeadline(time.Now().Add(time.Minute))
 			if _, err := io.ReadFull(m.line, got); err != nil || string(got) != text {
 				t.Errorf("%v: sent %q", err, got)
 			}

@@ -35,6 +35,12 @@ func (s *sink) makeRoom(n int) {
 	s.room += n
 }
 
+func (s *sink) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.got)
+}
+
 func (s *sink) has(want string) func() bool {
 	return func() bool {
 		s.mu.Lock()

@@ -76,7 +76,7 @@ func (s *Stream) EndOfInput() {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
-	s.queue.Notify(waiter.ReadableEvents | waiter.EventHUp)
+	s.queue.Notify(waiter.ReadableEvents)
 }
 
 // Read reads what is there: EAGAIN if nothing is, 0 at the end.
@@ -168,7 +168,8 @@ func (f *streamFile) Write(c *vfs.Context, src *mm.Buffer, off int64) (int, erro
 	return f.stream.Write(src)
 }
 
-// Readiness says what is possible now.
+// Readiness says what is possible now. The end of the input is no hang-up: the same file is the output, which
+// goes on.
 func (f *streamFile) Readiness(mask waiter.EventMask) waiter.EventMask {
 	s := f.stream
 	r := waiter.WritableEvents
@@ -176,11 +177,8 @@ func (f *streamFile) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if len(s.data) > 0 || s.ended {
 		r |= waiter.ReadableEvents
 	}
-	if s.ended && len(s.data) == 0 {
-		r |= waiter.EventHUp
-	}
 	s.mu.Unlock()
-	return r & (mask | waiter.EventHUp)
+	return r & mask
 }
 
 // EventRegister has e told of input.

@@ -254,4 +254,11 @@ func TestStream(t *testing.T) {
 	if out.String() != "out\n" {
 		t.Errorf("%q", out.String())
 	}
+	// Who polls its output only sees no hang-up.
+	if got := s.Open(0).Readiness(waiter.EventHUp | waiter.EventErr); got != 0 {
+		t.Errorf("readiness %#x at the end of the input", got)
+	}
+	if got := s.Open(0).Readiness(waiter.ReadableEvents | waiter.WritableEvents); got != waiter.ReadableEvents|waiter.WritableEvents {
+		t.Errorf("readiness %#x at the end of the input", got)
+	}
 }
