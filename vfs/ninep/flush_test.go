@@ -242,35 +242,40 @@ func TestNoTagIsLeft(t *testing.T) {
 	d.Decref()
 }
 
-// What a shared mapping wrote is written back even by the killed, as long as the server answers; then nobody
-// whom a signal ends waits for it, and others not for ever.
-func TestSilentServer(t *testing.T) {
+// dirty opens /f and writes to it by a shared mapping.
+func (m *mounted) dirty() *vfs.Description {
+	m.t.Helper()
+	d := m.open("/f", unix.O_RDWR)
+	mapped, err := d.Mappable(m.Context)
+	m.ok("mappable", err)
+	frame, err := mapped.MapFrame(0, true)
+	m.ok("map", err)
+	copy(metal.View(frame, 4096), "mapped")
+	metal.Unref(frame)
+	return d
+}
+
+// What a shared mapping wrote is written back even by the killed.
+func TestKilledWriteBack(t *testing.T) {
 	m := mount(t)
-	m.fs.c.glance = 20 * time.Millisecond
 	m.hostWrite("f", pattern(8192, 1))
-	dirty := func() *vfs.Description {
-		d := m.open("/f", unix.O_RDWR)
-		mapped, err := d.Mappable(m.Context)
-		m.ok("mappable", err)
-		frame, err := mapped.MapFrame(0, true)
-		m.ok("map", err)
-		copy(metal.View(frame, 4096), "mapped")
-		metal.Unref(frame)
-		return d
-	}
 	th := newThread(t)
 	kill(th)
-	d := dirty()
+	d := m.dirty()
 	m.ok("write back", m.within("write back", start(th, func() error { d.Decref(); return nil })))
 	if got := m.hostRead("f"); got[:6] != "mapped" {
 		t.Errorf("the host has %q", got[:6])
 	}
-
-	m.fs.Sync()
 	m.settled()
-	d = dirty()
+}
+
+// For a silent server nobody waits whom a signal ends, and others not for ever.
+func TestSilentServer(t *testing.T) {
+	m := mountDir(t, t.TempDir(), Options{glance: 200 * time.Millisecond})
+	m.hostWrite("f", pattern(8192, 1))
+	d := m.dirty()
 	h := m.hold(twrite, tflush, tclunk, tgetattr, tfsync, twalk)
-	th = newThread(t)
+	th := newThread(t)
 	result := start(th, func() error { d.Decref(); return nil })
 	<-h.held
 	kill(th)

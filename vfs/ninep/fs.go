@@ -62,6 +62,7 @@ type Options struct {
 	Device func(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags uint32) (vfs.File, error)
 
 	onUnmount func()
+	glance    time.Duration // see client; 0: defaultGlance
 }
 
 // parse takes the options of mount(8) for 9p. Those that say how the share is reached or cached are known
@@ -122,6 +123,9 @@ var shrinkOnce sync.Once
 func New(t Transport, o Options) (*FS, error) {
 	shrinkOnce.Do(func() { mm.RegisterShrinker(Reclaim) })
 	f := &FS{c: newClient(t), options: o, dev: vfs.NewDev(), inodes: make(map[uint64]weak.Pointer[inode]), sweepAt: 1024, dirty: make(map[*file]struct{})}
+	if o.glance != 0 {
+		f.c.glance = o.glance
+	}
 	if err := f.c.start(); err != nil {
 		return nil, err
 	}
