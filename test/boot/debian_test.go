@@ -43,7 +43,7 @@ const soakPackages = debianPackages + " perl lua5.4 ruby nodejs openjdk-17-jdk-h
 	" netbase tmux libpython3.11-testsuite"
 
 // systemPackages are some 150 MB of programs that are many processes: build tools, debuggers, servers, terminals.
-const systemPackages = debianPackages + " gdb make gcc libc6-dev redis-server postgresql tmux screen expect supervisor"
+const systemPackages = debianPackages + " bsdutils gdb make gcc libc6-dev redis-server postgresql tmux screen expect supervisor"
 
 // soakNames are the names under which their installation would have made them known.
 var soakNames = map[string]string{
