@@ -308,12 +308,12 @@ type Process struct {
 	exe atomic.Pointer[Executable]
 }
 
-// Executable is what /proc shows of the program that a process runs. It is immutable.
+// Executable is what /proc shows of the program that a process runs. It is immutable; prctl(PR_SET_MM) exchanges it.
 type Executable struct {
 	Path                                   string // absolute
 	File                                   any    // vfs's handle of /proc/PID/exe
 	ArgStart, ArgEnd, EnvStart, EnvEnd     uint64 // in the program's memory
-	AuxvStart, AuxvEnd                     uint64
+	Auxv                                   []byte // as it was put onto the stack
 	CodeStart, CodeEnd, DataStart, DataEnd uint64
 	StackStart                             uint64
 	Secret                                 bool // who executes it may not read it: nor may a core file or a debugger

@@ -52,7 +52,7 @@ func describe(t *kernel.Thread, info kernel.Siginfo, threads []*kernel.Thread) *
 	}}
 	core.Siginfo = make([]byte, kernel.SiginfoSize)
 	info.Encode(core.Siginfo)
-	core.Auxv = memoryOf(t, e.AuxvStart, e.AuxvEnd)
+	core.Auxv = e.Auxv
 	childUser, childSystem := p.ChildrenCPUTime()
 	add := func(o *kernel.Thread) {
 		pending, _, blocked, _, _ := o.SignalState()

@@ -139,7 +139,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 		e := &kernel.Executable{
 			Path: c.Files.Name(d.Path()), File: d,
 			ArgStart: image.ArgStart, ArgEnd: image.ArgEnd, EnvStart: image.EnvStart, EnvEnd: image.EnvEnd,
-			AuxvStart: image.AuxvStart, AuxvEnd: image.AuxvEnd,
+			Auxv:      image.Auxv,
 			CodeStart: image.CodeStart, CodeEnd: image.CodeEnd, DataStart: image.DataStart, DataEnd: image.DataEnd,
 			StackStart: image.StackStart,
 			Secret:     c.MayRead(d.Path()) != nil,
@@ -150,8 +150,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			if secure {
 				t.SetParentDeathSignal(0)
 			}
-			// Processes share an Executable across fork: the file is held until the last is gone.
-			runtime.AddCleanup(e, (*vfs.Description).Decref, d)
+			holdFile(e, d)
 			if image.Opened {
 				file.Release()
 			}
@@ -167,6 +166,12 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 	space.Release()
 	file.Release()
 	return err
+}
+
+// holdFile has e keep the caller's reference of d, its file. Processes share an Executable across fork: the file is held
+// until the last is gone.
+func holdFile(e *kernel.Executable, d *vfs.Description) {
+	runtime.AddCleanup(e, (*vfs.Description).Decref, d)
 }
 
 // rightsOf returns what the file of d gives t when t executes it.

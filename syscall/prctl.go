@@ -120,6 +120,8 @@ func sysPrctl(t *kernel.Thread, a *args) (uint64, error) {
 			return seccompFilter(t, 0, a.arg(2))
 		}
 		return 0, unix.EINVAL
+	case unix.PR_SET_MM:
+		return 0, setMM(t, v, a.arg(2), a.arg(3), a.arg(4))
 	case unix.PR_GET_TSC:
 		return 0, t.MM().WriteUint32(v, unix.PR_TSC_ENABLE)
 	case unix.PR_SET_TSC:

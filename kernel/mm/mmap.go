@@ -406,6 +406,20 @@ func (as *AddressSpace) SetBrk(start uint64) {
 	as.brkStart, as.brk = start, start
 }
 
+// Heap returns where the heap starts and ends.
+func (as *AddressSpace) Heap() (start, end uint64) {
+	as.lock()
+	defer as.unlock()
+	return as.brkStart, as.brk
+}
+
+// SetHeap says where the heap starts and ends, whatever is there (PR_SET_MM of prctl(2)).
+func (as *AddressSpace) SetHeap(start, end uint64) {
+	as.lock()
+	defer as.unlock()
+	as.brkStart, as.brk = start, end
+}
+
 // Brk is brk(2) as the kernel has it: it moves the end of the heap and returns where it is now, the
 // old end if it could not be moved.
 func (as *AddressSpace) Brk(addr uint64) uint64 {

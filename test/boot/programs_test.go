@@ -65,6 +65,7 @@ var selfChecking = []struct {
 	{"processes", "cores", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "processes", []kind{staticExe}, 400, nil, 4 * time.Minute},
 	{"processes", "privileges", []kind{staticPIE}, 128, nil, 0},
+	{"processes", "setmm", []kind{staticPIE, staticExe, musl}, 128, nil, 0},
 	{"processes", "mqueues", []kind{staticPIE, musl}, 128, nil, 0},
 	{"processes", "ptraces", []kind{staticPIE, musl}, 128, nil, 0},
 	{"go", "gobasics", []kind{goProgram}, 256, nil, 2 * time.Minute},

@@ -1,6 +1,7 @@
 package procfs
 
 import (
+	"bytes"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -86,10 +87,12 @@ type processFile struct {
 // In init, because the entries of task/ have entries themselves.
 func init() {
 	entries = []processFile{
-		{"auxv", false, memory(0o400, func(e *kernel.Executable) (uint64, uint64) { return e.AuxvStart, e.AuxvEnd })},
+		{"auxv", false, func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+			return f.newText(ino, 0o400, func(*vfs.Context) ([]byte, error) { return p.Executable().Auxv, nil })
+		}},
 		{"children", false, content(children)},
 		{"cgroup", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return "0::/\n" })},
-		{"cmdline", false, memory(0o444, func(e *kernel.Executable) (uint64, uint64) { return e.ArgStart, e.ArgEnd })},
+		{"cmdline", false, cmdline},
 		{"comm", false, comm},
 		{"coredump_filter", true, setting("00000033\n")},
 		{"cpuset", false, fixed("/\n")},
@@ -301,16 +304,45 @@ func memory(mode uint32, where func(e *kernel.Executable) (start, end uint64)) m
 	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
 		return f.newText(ino, mode, func(*vfs.Context) ([]byte, error) {
 			start, end := where(p.Executable())
-			as := p.AcquireMM()
-			if as == nil || end <= start {
-				return nil, nil
-			}
-			defer as.Release()
-			b := make([]byte, min(end-start, maxMemory))
-			n, _ := as.ForcedCopyIn(b, start)
-			return b[:n], nil
+			return peek(p, start, end), nil
 		})
 	}
+}
+
+// peek returns what the process has in [start, end), as far as it can be read, but not more than maxMemory bytes.
+func peek(p *kernel.Process, start, end uint64) []byte {
+	as := p.AcquireMM()
+	if as == nil {
+		return nil
+	}
+	defer as.Release()
+	if end <= start {
+		return nil
+	}
+	b := make([]byte, min(end-start, maxMemory))
+	n, _ := as.ForcedCopyIn(b, start)
+	return b[:n]
+}
+
+// cmdline shows the arguments. A program that wrote over their last byte has put one string there, by which it wants to be
+// known, and which may go on over its environment (Linux: get_mm_cmdline).
+func cmdline(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+	return f.newText(ino, 0o444, func(*vfs.Context) ([]byte, error) {
+		e := p.Executable()
+		b := peek(p, e.ArgStart, e.ArgEnd)
+		if n := uint64(len(b)); n == 0 || n != e.ArgEnd-e.ArgStart || b[n-1] == 0 {
+			return b, nil
+		}
+		end := e.ArgEnd
+		if e.EnvStart == e.ArgEnd && e.EnvEnd >= e.EnvStart {
+			end = e.EnvEnd
+		}
+		b = peek(p, e.ArgStart, end)
+		if i := bytes.IndexByte(b, 0); i >= 0 {
+			b = b[:i+1]
+		}
+		return b, nil
+	})
 }
 
 func comm(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
