@@ -3,6 +3,7 @@ package kernel
 import (
 	"slices"
 
+	"golang.org/x/arch/x86/x86asm"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -48,6 +49,7 @@ const (
 	ResumeSyscall Resume = 1 << iota // until the next system call begins or ends
 	ResumeStep                       // until after the next instruction
 	ResumeEmulate                    // until the next system call, which isn't made
+	ResumeBlock                      // with ResumeStep: until after the next branch
 )
 
 // Stops are told apart by the code that wait4 reports in the status's upper half: a signal, and above it the event.
@@ -318,6 +320,7 @@ func (t *Thread) tellTracer(tracer *Thread, info Siginfo) {
 func (t *Thread) follow(resume Resume) {
 	t.resume = resume
 	t.observe(observerTracer, resume != 0)
+	t.stepFrom = t.Ctx.RIP
 	if resume&ResumeStep != 0 && t.Ctx.RFLAGS&amd64.FlagTrap == 0 {
 		t.Ctx.ReturnByIRET()
 		t.Ctx.RFLAGS |= amd64.FlagTrap
@@ -551,6 +554,10 @@ func (t *Thread) debugException() {
 		c.SetDebug(amd64.DebugRegs{})
 		return
 	}
+	if t.stepping && t.resume&ResumeBlock != 0 && status&amd64.DebugHits == 0 && !t.branched() {
+		t.stepFrom = c.RIP
+		return
+	}
 	code := int32(TrapBrkpt)
 	switch {
 	case status&amd64.DebugStep != 0:
@@ -559,6 +566,28 @@ func (t *Thread) debugException() {
 		code = TrapHWBkpt
 	}
 	t.Force(FaultInfo(sigTrap, code, c.RIP))
+}
+
+// branched reports whether the instruction that the thread was stepped over was a branch, and taken. CPUs can tell by
+// themselves (Intel SDM vol. 3, 18.4.4, DEBUGCTL.BTF), emulators and many hypervisors can't.
+func (t *Thread) branched() bool {
+	const longest = 15
+	from, to := t.stepFrom, t.Ctx.RIP
+	var code [longest]byte
+	n, _ := t.MM().ForcedCopyIn(code[:], from)
+	insn, err := x86asm.Decode(code[:n], 64)
+	if err != nil { // nothing that jumps is unknown to it
+		return to <= from || to > from+longest
+	}
+	switch insn.Op {
+	case x86asm.CALL, x86asm.JMP, x86asm.RET, x86asm.LCALL, x86asm.LJMP, x86asm.LRET, x86asm.IRET, x86asm.IRETD, x86asm.IRETQ:
+		return true
+	case x86asm.JA, x86asm.JAE, x86asm.JB, x86asm.JBE, x86asm.JCXZ, x86asm.JE, x86asm.JECXZ, x86asm.JG, x86asm.JGE, x86asm.JL,
+		x86asm.JLE, x86asm.JNE, x86asm.JNO, x86asm.JNP, x86asm.JNS, x86asm.JO, x86asm.JP, x86asm.JRCXZ, x86asm.JS,
+		x86asm.LOOP, x86asm.LOOPE, x86asm.LOOPNE:
+		return to != from+uint64(insn.Len)
+	}
+	return false
 }
 
 // What the tracer asks for.

@@ -60,6 +60,7 @@ type Thread struct {
 	stopCounted    bool                       // Proc.stopCount has it; guarded by Proc.mu
 	inCall         bool                       // stopped for the tracer in a system call, which goes on
 	stepping       bool                       // the trap flag is the tracer's
+	stepFrom       uint64                     // with stepping: the instruction that is stepped over
 	resume         Resume                     // how the tracer let it go on
 	observers      uint8                      // who watches its system calls
 	ownsPI         atomic.Bool                // somebody waited for a PI futex that it owned

@@ -60,7 +60,7 @@ func sysPtrace(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, t.TraceInterrupt(pid)
 	case unix.PTRACE_LISTEN:
 		return 0, t.TraceListen(pid)
-	case unix.PTRACE_DETACH, unix.PTRACE_CONT, unix.PTRACE_SYSCALL, unix.PTRACE_SINGLESTEP, ptraceSysemu, ptraceSysemuSinglestep:
+	case unix.PTRACE_DETACH, unix.PTRACE_CONT, unix.PTRACE_SYSCALL, unix.PTRACE_SINGLESTEP, unix.PTRACE_SINGLEBLOCK, ptraceSysemu, ptraceSysemuSinglestep:
 		return 0, ptraceResume(t, request, pid, data)
 	case unix.PTRACE_PEEKTEXT, unix.PTRACE_PEEKDATA, unix.PTRACE_POKETEXT, unix.PTRACE_POKEDATA:
 		return 0, ptraceMemory(t, request, pid, addr, data)
@@ -159,6 +159,8 @@ func ptraceResume(t *kernel.Thread, request uint64, pid int32, data uint64) erro
 		how = kernel.ResumeSyscall
 	case unix.PTRACE_SINGLESTEP:
 		how = kernel.ResumeStep
+	case unix.PTRACE_SINGLEBLOCK:
+		how = kernel.ResumeStep | kernel.ResumeBlock
 	case ptraceSysemu:
 		how = kernel.ResumeEmulate
 	case ptraceSysemuSinglestep:
