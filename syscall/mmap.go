@@ -71,6 +71,11 @@ func sysMremap(t *kernel.Thread, a *args) (uint64, error) {
 	return t.MM().Mremap(a.arg(0), a.arg(1), a.arg(2), int(a.int(3)), a.arg(4))
 }
 
+// remap_file_pages(2)
+func sysRemapFilePages(t *kernel.Thread, a *args) (uint64, error) {
+	return 0, t.MM().RemapFilePages(a.arg(0), a.arg(1), int(a.arg(2)), a.arg(3), int(a.int(4)))
+}
+
 // madvise(2)
 func sysMadvise(t *kernel.Thread, a *args) (uint64, error) {
 	return 0, t.MM().Madvise(a.arg(0), a.arg(1), int(a.int(2)))

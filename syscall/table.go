@@ -246,7 +246,7 @@ var rows = [...]row{
 	{213, "epoll_create", sysEpollCreate, params{signed}, none, ""},
 	{214, "epoll_ctl_old", nil, params{}, none, ""},
 	{215, "epoll_wait_old", nil, params{}, none, ""},
-	{216, "remap_file_pages", nil, params{pointer, size, protection, size, mapFlags}, none, ""},
+	{216, "remap_file_pages", sysRemapFilePages, params{pointer, size, protection, size, mapFlags}, none, ""},
 	{217, "getdents64", sysGetdents64, params{fd, direntsOut, unsigned}, none, ""},
 	{218, "set_tid_address", sysSetTidAddress, params{pointer}, none, ""},
 	{219, "restart_syscall", sysRestartSyscall, params{}, none, ""},

@@ -91,6 +91,45 @@ func (as *AddressSpace) Mmap(a MmapArgs) (uint64, error) {
 	return addr, nil
 }
 
+// RemapFilePages is remap_file_pages(2), which has become a mapping of its own in place of a part of a shared one: EINVAL if
+// there is none such at start. index is of the file's pages.
+func (as *AddressSpace) RemapFilePages(start, size uint64, prot int, index uint64, flags int) error {
+	start, size = start&^pageMask, size&^pageMask
+	end, wraps := add64(start, size)
+	if _, far := add64(index, size/PageSize); prot != 0 || wraps || end <= start || far || index > ^uint64(0)/PageSize {
+		return unix.EINVAL
+	}
+	as.lock()
+	p := as.vmas.find(start)
+	v := as.vmas.at(p)
+	if v == nil || v.start > start || v.flags&vmShared == 0 {
+		as.unlock()
+		return unix.EINVAL
+	}
+	for last := v; last.end < end; {
+		p = as.vmas.next(p)
+		next := as.vmas.at(p)
+		if next == nil || next.start != last.end || next.flags != v.flags || next.back.file != v.back.file {
+			as.unlock()
+			return unix.EINVAL
+		}
+		last = next
+	}
+	a := MmapArgs{
+		Addr: start, Length: size, Prot: int(v.flags & vmAccess), Flags: flags&unix.MAP_NONBLOCK | unix.MAP_SHARED | unix.MAP_FIXED | unix.MAP_POPULATE,
+		File: v.back.file, FileProt: int(v.flags >> 4 & vmAccess), Offset: index * PageSize,
+	}
+	if v.flags&vmLocked != 0 {
+		a.Flags |= unix.MAP_LOCKED
+	}
+	back := v.back
+	back.refs.Add(1) // the file stays open until it is mapped again
+	as.unlock()
+	defer back.release()
+	_, err := as.Mmap(a)
+	return err
+}
+
 // unseal asks the file of a shared mapping whether it may be written. One that may not can be mapped to
 // read, and never made writable.
 func (a *MmapArgs) unseal() error {

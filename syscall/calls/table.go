@@ -219,7 +219,7 @@ var table = [...]Call{
 	{213, "epoll_create", Served, ""},
 	{214, "epoll_ctl_old", Missing, ""},
 	{215, "epoll_wait_old", Missing, ""},
-	{216, "remap_file_pages", Missing, ""},
+	{216, "remap_file_pages", Served, ""},
 	{217, "getdents64", Served, ""},
 	{218, "set_tid_address", Served, ""},
 	{219, "restart_syscall", Served, ""},

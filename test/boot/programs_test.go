@@ -296,6 +296,17 @@ func TestStorms(t *testing.T) {
 	}
 }
 
+// TestForkOfGigabyte forks a process of 1 GiB where there is no room for a second one.
+func TestForkOfGigabyte(t *testing.T) {
+	if !soak {
+		t.Skip("long: ELVER_SOAK=1")
+	}
+	r := vm{program: build(t, staticExe, "processes"), args: `env.vars=[ "LARGE=1024" ] -- large`, mem: 1400, timeout: 10 * time.Minute}.run(t)
+	if r.stdout != "ok large\n" || r.status != 0 || r.stderr != "" {
+		t.Errorf("wanted a child with the same memory\n%v", r)
+	}
+}
+
 // TestWakeupsForLong hammers each way to wake a thread for longer than the quick tests can.
 func TestWakeupsForLong(t *testing.T) {
 	if !soak {

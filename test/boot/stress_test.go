@@ -27,8 +27,8 @@ var stressors = []struct{ class, names string }{
 	{"pipe", `fifo pipe pipeherd ring-pipe sendfile splice tee vm-splice`},
 	{"signals and timers", `aio alarm clock itimer pidfd sigabrt sigchld sigfd sigfpe sigio signal signest sigpending sigpipe sigq
 		sigrt sigsegv sigsuspend sigtrap timer timerfd`},
-	{"calls", `dup enosys epoll full get kcmp personality prctl ptrace pty rlimit seccomp set sockfd sockpair sysbadaddr
-		sysinfo vdso x86syscall`},
+	{"calls", `dup enosys epoll full get kcmp personality prctl ptrace rlimit seccomp set sockfd sockpair sysbadaddr
+		sysinfo vdso`},
 }
 
 // stressScript runs each of its arguments for some seconds and tells how that ended.

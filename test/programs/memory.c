@@ -153,6 +153,34 @@ static void test_executable(void)
 	munmap(p, PAGE);
 }
 
+// remap_file_pages is old, and a mapping in place of another by now.
+static void test_remap_file_pages(void)
+{
+	enum { pages = 6 };
+	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	for (int i = 0; i < pages; i++)
+		p[i * PAGE] = 'a' + i;
+	for (int i = 0; i < pages; i++)
+		CHECK_EQ(remap_file_pages(p + i * PAGE, PAGE, 0, pages - 1 - i, 0), 0);
+	for (int i = 0; i < pages; i++)
+		CHECK_EQ(p[i * PAGE], 'a' + pages - 1 - i);
+	p[0] = 'z';
+	CHECK_EQ(remap_file_pages(p + 5 * PAGE, PAGE, 0, 5, 0), 0);
+	CHECK_EQ(p[5 * PAGE], 'z');
+	CHECK_ERR(remap_file_pages(p, PAGE, PROT_READ, 0, 0), EINVAL);
+	CHECK_ERR(remap_file_pages(p, 0, 0, 0, 0), EINVAL);
+	CHECK_ERR(remap_file_pages(p, PAGE, 0, -1UL, 0), EINVAL);
+	CHECK_EQ(munmap(p + 2 * PAGE, PAGE), 0);
+	CHECK_ERR(remap_file_pages(p, pages * PAGE, 0, 0, 0), EINVAL);
+	CHECK_ERR(remap_file_pages(p + 2 * PAGE, PAGE, 0, 0, 0), EINVAL);
+	munmap(p, pages * PAGE);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK_ERR(remap_file_pages(p, PAGE, 0, 0, 0), EINVAL);
+	munmap(p, PAGE);
+}
+
 static void test_mremap(void)
 {
 	char *p = map(NULL, 8 * PAGE, RW, 0), *q, *r;
@@ -484,7 +512,7 @@ static void test_giving_back(void)
 
 TESTS({"bad-arguments", test_bad_arguments}, {"hint", test_hint}, {"fixed", test_fixed},
       {"unmap-in-the-middle", test_unmap_in_the_middle}, {"mprotect", test_mprotect},
-      {"executable", test_executable}, {"mremap", test_mremap}, {"madvise", test_madvise},
+      {"executable", test_executable}, {"mremap", test_mremap}, {"remap-file-pages", test_remap_file_pages}, {"madvise", test_madvise},
       {"large-reservation", test_large_reservation}, {"overcommit", test_overcommit},
       {"growsdown", test_growsdown}, {"brk", test_brk},
       {"address-space-limit", test_address_space_limit},

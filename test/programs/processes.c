@@ -36,7 +36,8 @@ static int open_fds(void)
 // test_large: a fork costs page tables, not copies.
 static void test_large(void)
 {
-	const size_t size = 256 << 20;
+	const char *mebibytes = getenv("LARGE"); // for the long test
+	const size_t size = (mebibytes ? strtoul(mebibytes, NULL, 10) : 256) << 20;
 	int status;
 	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -59,16 +60,41 @@ static void test_large(void)
 	munmap(p, size);
 }
 
+// frames counts the frames that programs and their page tables have, where the kernel tells: Linux doesn't.
+static long frames(void)
+{
+	static char b[8192];
+	long total = 0;
+	int fd = open("/proc/elver/counters", O_RDONLY);
+
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, b, sizeof b - 1);
+	close(fd);
+	b[n > 0 ? n : 0] = 0;
+	for (int i = 0; i < 2; i++) {
+		const char *name = i ? "\nmemory_program " : "\nmemory_page_tables ", *at = strstr(b, name);
+
+		if (!at)
+			return -1;
+		total += strtol(at + strlen(name), NULL, 10);
+	}
+	return total;
+}
+
 // test_thousand: fork, execve and wait leave nothing behind.
 static void test_thousand(void)
 {
 	int fds = open_fds(), status;
+	long before = 0;
 
 	personality(ADDR_NO_RANDOMIZE); // an emulator translates code anew at each new address
 	for (int i = 0; i < 1000; i++) {
 		char code[8];
 		pid_t pid;
 
+		if (i == 4) // what this process itself touches for it is there
+			before = frames();
 		sprintf(code, "%d", i % 100);
 		char *argv[] = {self, "--exit", code, NULL};
 		pid = i % 2 ? fork() : vfork();
@@ -83,6 +109,7 @@ static void test_thousand(void)
 	}
 	CHECK_EQ(open_fds(), fds);
 	CHECK_ERR(wait(NULL), ECHILD);
+	CHECK_EQ(frames(), before);
 }
 
 // test_at_once: 500 children that live at the same time.
@@ -96,6 +123,9 @@ static void test_at_once(void)
 	CHECK_EQ(pipe(fds), 0);
 	int said[2];
 	CHECK_EQ(pipe(said), 0);
+	memset(pids, 1, sizeof pids);
+	frames();
+	long before = frames();
 	for (int i = 0; i < many; i++) {
 		pids[i] = fork();
 		CHECK(pids[i] >= 0);
@@ -118,6 +148,7 @@ static void test_at_once(void)
 		CHECK_EQ(status, (i % 7) << 8);
 	}
 	CHECK_ERR(wait(NULL), ECHILD);
+	CHECK_EQ(frames(), before);
 }
 
 // test_bomb: RLIMIT_NPROC bounds who forks without end.

@@ -668,12 +668,17 @@ func stat(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	if s.Priority > 0 {
 		priority = -1 - s.Priority
 	}
-	return fmt.Sprintf("%d (%s) %c %d %d %d %d %d 4194304 %d 0 %d 0 %d %d %d %d %d %d %d 0 %d %d %d %d %d %d %d 0 0 %d %d %d %d 0 0 0 17 0 %d %d 0 0 0 %d %d 0 %d %d %d %d 0\n",
+	heap := uint64(0)
+	if as := p.AcquireMM(); as != nil {
+		heap = as.BrkStart()
+		as.Release()
+	}
+	return fmt.Sprintf("%d (%s) %c %d %d %d %d %d 4194304 %d 0 %d 0 %d %d %d %d %d %d %d 0 %d %d %d %d %d %d %d 0 0 %d %d %d %d 0 0 0 17 0 %d %d 0 0 0 %d %d %d %d %d %d %d 0\n",
 		t.TID, t.Comm(), t.State(), p.ParentPID(), pgid, sid, device, foreground, minor, major,
 		ticks(user), ticks(system), ticks(childUser), ticks(childSystem), priority, s.Nice, len(threads), ticks(t.StartTime()),
 		u.Size, u.RSS/4096, p.Limits.Soft(unix.RLIMIT_RSS), e.CodeStart, e.CodeEnd, e.StackStart,
 		uint64(pending)&0x7fffffff, uint64(blocked)&0x7fffffff, uint64(ignored)&0x7fffffff, uint64(caught)&0x7fffffff,
-		s.Priority, s.Policy, e.DataStart, e.DataEnd, e.ArgStart, e.ArgEnd, e.EnvStart, e.EnvEnd)
+		s.Priority, s.Policy, e.DataStart, e.DataEnd, heap, e.ArgStart, e.ArgEnd, e.EnvStart, e.EnvEnd)
 }
 
 func statm(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
