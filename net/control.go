@@ -18,9 +18,6 @@ const (
 	MaxRights = 253
 )
 
-// ControlSpace returns how many bytes a control message with n bytes of data takes (CMSG_SPACE).
-func ControlSpace(n int) int { return sizeofControl + (n+7)&^7 }
-
 // EachControl calls f for each of the control messages in b: EINVAL for one that doesn't fit there.
 func EachControl(b []byte, f func(level, typ int, data []byte) error) error {
 	for len(b) >= sizeofControl {

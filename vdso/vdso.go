@@ -73,16 +73,6 @@ func (v *VDSO) Update(p Params) {
 	end(page)
 }
 
-// Disable makes programs ask the kernel for the time: the TSC cannot be trusted.
-//
-// Precondition: no other Update or Disable is running.
-func (v *VDSO) Disable() {
-	page := metal.View(v.data.pa, PageSize)
-	begin(page)
-	storeUint32(page, dataClocks, 0)
-	end(page)
-}
-
 // Map maps data and image into as, where mmap finds room, and returns the address of the image's ELF
 // header, which is AT_SYSINFO_EHDR. ENOMEM.
 func (v *VDSO) Map(as *mm.AddressSpace) (ehdr uint64, err error) {

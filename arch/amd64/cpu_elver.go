@@ -36,7 +36,6 @@ var (
 	extendedSize = sizeLegacy
 	fsgsbase     bool
 	nx           bool
-	pages1G      bool
 	mxcsrValid   uint32 = 0xffbf
 	hwcap        uint64
 )
@@ -46,7 +45,7 @@ var (
 // program's upper vector halves alone.
 func Init() {
 	_, _, _, d := CPUID(0x80000001, 0)
-	nx, pages1G = d>>20&1 != 0, d>>26&1 != 0
+	nx = d>>20&1 != 0
 	maxLeaf, _, _, _ := CPUID(0, 0)
 	_, _, c1, d1 := CPUID(1, 0)
 	hwcap = uint64(d1)
@@ -126,12 +125,6 @@ func mxcsrMask() uint32 { return mxcsrValid }
 
 // HasNX reports whether pages can be made not executable.
 func HasNX() bool { return nx }
-
-// Has1GPages reports whether the CPU has pages of 1 GiB.
-func Has1GPages() bool { return pages1G }
-
-// HasFSGSBASE reports whether the program can use RDFSBASE and its kin.
-func HasFSGSBASE() bool { return fsgsbase }
 
 // HWCap returns the value of AT_HWCAP: CPUID leaf 1, EDX.
 func HWCap() uint64 { return hwcap }

@@ -16,12 +16,6 @@ func mxcsrMask() uint32 { return 0xffff }
 // HasNX reports whether pages can be made not executable.
 func HasNX() bool { return true }
 
-// Has1GPages reports whether the CPU has pages of 1 GiB.
-func Has1GPages() bool { return false }
-
-// HasFSGSBASE reports whether the program can use RDFSBASE and its kin.
-func HasFSGSBASE() bool { return true }
-
 // HWCap returns the value of AT_HWCAP: CPUID leaf 1, EDX.
 func HWCap() uint64 { return 0x178bfbff }
 

@@ -15,6 +15,7 @@ import (
 	"elver/kernel"
 	"elver/kernel/klog"
 	"elver/kernel/mm"
+	"elver/kernel/random"
 	"elver/platform/kvm"
 	"elver/platform/kvm/virtio"
 	"elver/runtime/metal"
@@ -71,7 +72,7 @@ func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Sta
 // newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
 // a program is the file /NAME there, over a share mounted on a file in memory.
 func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, console tty.Console, config tree.Config) (*root, error) {
-	dev, err := devfs.New(devfs.Config{Random: config.Random, Console: console})
+	dev, err := devfs.New(devfs.Config{Random: config.Random, Stir: random.Stir, Console: console})
 	if err != nil {
 		return nil, fmt.Errorf("the files of /dev: %w", err)
 	}

@@ -16,14 +16,13 @@ import (
 var pool struct {
 	mu        sync.Mutex
 	generator *rand.ChaCha8 // nil before the first use
-	hardware  bool
 }
 
 // Callers hold pool.mu.
 func generator() *rand.ChaCha8 {
 	if pool.generator == nil {
 		var seed [32]byte
-		pool.hardware = metal.Random(seed[:])
+		metal.Random(seed[:]) // or, without such an instruction, from the time stamp counter
 		pool.generator = rand.NewChaCha8(seed)
 	}
 	return pool.generator
@@ -41,15 +40,6 @@ func Uint64() uint64 {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
 	return generator().Uint64()
-}
-
-// Hardware reports whether the CPU has a generator of its own: without one, and before Stir got
-// something unpredictable, the numbers depend on the time stamp counter alone.
-func Hardware() bool {
-	pool.mu.Lock()
-	defer pool.mu.Unlock()
-	generator()
-	return pool.hardware
 }
 
 // Stir mixes p, which may be known to others, into the state: it never becomes easier to guess.

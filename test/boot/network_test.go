@@ -45,7 +45,7 @@ func fetch(t *testing.T, url string) string {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	var failure error
-	for range 100 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		r, err := client.Get(url)
 		if err != nil { // QEMU accepts before the server does, and hangs up
 			failure = err

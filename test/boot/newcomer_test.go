@@ -145,7 +145,7 @@ func TestNewcomerServer(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() })
+	stuck := time.AfterFunc(2*patience, func() { cmd.Process.Kill() })
 	defer stuck.Stop()
 	if body := fetch(t, fmt.Sprintf("http://127.0.0.1:%d/", port)); body != "served by nginx\n" {
 		t.Errorf("got %q", body)

@@ -61,7 +61,7 @@ func TestElverStreams(t *testing.T) {
 	t.Run("binary", func(t *testing.T) {
 		vms <- struct{}{}
 		defer func() { <-vms }()
-		r := execute(10*time.Minute, string(all), run(t, busybox(t), "cat"))
+		r := execute(5*patience, string(all), run(t, busybox(t), "cat"))
 		if r.stdout != string(all) || r.status != 0 || r.stderr != "" {
 			t.Errorf("status %d, %d bytes of %d after %v\n%s", r.status, len(r.stdout), size, r.took, r.stderr)
 		}
@@ -80,7 +80,7 @@ func TestElverStreams(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			vms <- struct{}{}
 			defer func() { <-vms }()
-			r := execute(100*time.Second, "", append([]string{"sh", "-c", `"$@" ` + row.shell, "sh"}, run(t, busybox(t), "sh", "-c", row.program)...))
+			r := execute(patience, "", append([]string{"sh", "-c", `"$@" ` + row.shell, "sh"}, run(t, busybox(t), "sh", "-c", row.program)...))
 			if r.status != row.status || r.stderr != row.stderr || r.stdout != "" {
 				t.Errorf("wanted status %d and %q\n%v", row.status, row.stderr, r)
 			}
@@ -114,7 +114,7 @@ func pipe(t *testing.T, words []string) *piped {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(2*time.Minute, func() { s.Process.Kill() })
+	stuck := time.AfterFunc(2*patience, func() { s.Process.Kill() })
 	t.Cleanup(func() { stuck.Stop(); s.Process.Kill() })
 	return s
 }
@@ -152,7 +152,7 @@ func TestElverPublishUDP(t *testing.T) {
 	}
 	defer c.Close()
 	// Until the server is there they are lost.
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		c.Write([]byte("datagram"))
 		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		b := make([]byte, 100)
@@ -185,7 +185,7 @@ func TestElverStop(t *testing.T) {
 	s.line(t, "one\n")
 	qemu := qemuOf(t, s.Process.Pid)
 	s.Process.Signal(syscall.SIGTSTP)
-	for deadline := time.Now().Add(time.Minute); state(s.Process.Pid) != "T" || state(qemu) != "T"; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); state(s.Process.Pid) != "T" || state(qemu) != "T"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the command is %s, QEMU %s, after SIGTSTP", state(s.Process.Pid), state(qemu))
 		}
@@ -203,7 +203,7 @@ func TestElverGDB(t *testing.T) {
 	port := freePort(t)
 	s := pipe(t, run(t, fmt.Sprintf("--gdb=%d", port), build(t, staticPIE, "helloworld")))
 	var c net.Conn
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var err error
 		if c, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			break
@@ -215,7 +215,7 @@ func TestElverGDB(t *testing.T) {
 	defer c.Close()
 	// The remote protocol: $packet#sum. Why it stands, and: detach.
 	io.WriteString(c, "+$?#3f")
-	c.SetReadDeadline(time.Now().Add(time.Minute))
+	c.SetReadDeadline(time.Now().Add(patience))
 	reply, err := bufio.NewReader(c).ReadString('#')
 	if !strings.HasPrefix(strings.TrimPrefix(reply, "+"), "$T05") {
 		t.Fatalf("the debugger hears %q, %v", reply, err)

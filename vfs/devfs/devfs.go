@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/tmpfs"
 	"elver/vfs/tty"
@@ -18,6 +19,7 @@ import (
 // Config is what the devices stand on.
 type Config struct {
 	Random  func(p []byte) // fills p with random bytes; required
+	Stir    func(p []byte) // mixes in what programs write to /dev/random; nil: it is ignored
 	Console tty.Console    // /dev/console; nil: it can't be opened
 }
 
@@ -93,9 +95,9 @@ func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags ui
 	case unix.Mkdev(memMajor, fullMinor):
 		return &full{}, nil
 	case unix.Mkdev(memMajor, randomMinor):
-		return &random{urandom{source: f.config.Random}}, nil
+		return &random{urandom{source: f.config.Random, stir: f.config.Stir}}, nil
 	case unix.Mkdev(memMajor, urandomMinor):
-		return &urandom{source: f.config.Random}, nil
+		return &urandom{source: f.config.Random, stir: f.config.Stir}, nil
 	case unix.Mkdev(ttyAuxMajor, ttyMinor):
 		t := tty.Controlling(c)
 		if t == nil {
@@ -152,7 +154,7 @@ type full struct{ zero }
 
 func (*full) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return 0, unix.ENOSPC }
 
-// urandom gives random bytes; what is written to it is accepted and ignored.
+// urandom gives random bytes; what is written to it is mixed into their source.
 //
 // Small reads come straight from the source. Large ones come from a generator that the source seeded
 // and that is thrown away behind the read (ChaCha8): the source may be an instruction that takes
@@ -160,13 +162,32 @@ func (*full) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { retur
 type urandom struct {
 	vfs.BaseFile
 	source func([]byte)
+	stir   func([]byte)
 }
 
 func (r *urandom) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
 	return Fill(r.source, dst)
 }
 
-func (r *urandom) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) { return swallow(src) }
+func (r *urandom) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) {
+	if r.stir == nil {
+		return swallow(src)
+	}
+	var piece [256]byte
+	total := 0
+	for src.Len() > 0 {
+		n, err := src.CopyIn(piece[:min(len(piece), src.Len())])
+		r.stir(piece[:n])
+		if total += n; err != nil {
+			if total > 0 {
+				err = nil
+			}
+			return total, err
+		}
+		metal.CondResched()
+	}
+	return total, nil
+}
 
 func (r *urandom) Seek(int64, int) (int64, error) { return 0, nil }
 

@@ -112,3 +112,14 @@ func BenchmarkNull(b *testing.B) {
 		d.Decref()
 	}
 }
+
+// TestStir: what is written to /dev/urandom reaches the source of random numbers, whole.
+func TestStir(t *testing.T) {
+	var stirred []byte
+	u := &urandom{stir: func(p []byte) { stirred = append(stirred, p...) }}
+	want := bytes.Repeat([]byte("0123456789"), 77)
+	b := mm.KernelBuffer(want)
+	if n, err := u.Write(nil, &b, 0); n != len(want) || err != nil || !bytes.Equal(stirred, want) {
+		t.Errorf("%d bytes, %v; %q is mixed in", n, err, stirred)
+	}
+}

@@ -133,7 +133,6 @@ func (f *Fake) raise() {
 type fakeTransport struct{ f *Fake }
 
 func (t fakeTransport) String() string { return "in memory" }
-func (t fakeTransport) kind() Type     { return t.f.Type }
 func (t fakeTransport) legacy() bool   { return false }
 func (t fakeTransport) status() uint8 {
 	t.f.mu.Lock()

@@ -70,7 +70,6 @@ func newMMIO(m *kvm.Machine, place kvm.MMIODevice, r kvm.Registers) (*Device, er
 }
 
 func (d *mmioDeviceAt) String() string    { return d.place.String() }
-func (d *mmioDeviceAt) kind() Type        { return d.typ }
 func (d *mmioDeviceAt) legacy() bool      { return d.old }
 func (d *mmioDeviceAt) status() uint8     { return uint8(d.r.Load32(mmioStatus)) }
 func (d *mmioDeviceAt) setStatus(v uint8) { d.r.Store32(mmioStatus, uint32(v)) }

@@ -130,7 +130,6 @@ func probePCI(m *kvm.Machine, f *kvm.PCIFunction) (*Device, error) {
 }
 
 func (d *pciDevice) String() string    { return d.place }
-func (d *pciDevice) kind() Type        { return d.typ }
 func (d *pciDevice) legacy() bool      { return false }
 func (d *pciDevice) status() uint8     { return d.common.Load8(commonStatus) }
 func (d *pciDevice) setStatus(v uint8) { d.common.Store8(commonStatus, v) }

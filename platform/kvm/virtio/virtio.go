@@ -62,7 +62,6 @@ var ErrBroken = errors.New("virtio: the device does not work any more")
 // transport is how a device is reached: PCI or registers in memory.
 type transport interface {
 	String() string
-	kind() Type
 	status() uint8
 	setStatus(v uint8)
 	features() uint64

@@ -40,7 +40,6 @@ func newFake(features uint64) *fakeDevice {
 }
 
 func (f *fakeDevice) String() string { return "in memory" }
-func (f *fakeDevice) kind() Type     { return NineP }
 func (f *fakeDevice) legacy() bool   { return f.old }
 func (f *fakeDevice) status() uint8 {
 	f.mu.Lock()
