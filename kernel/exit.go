@@ -174,22 +174,28 @@ func (p *Process) end() {
 		k.report(fmt.Appendf(nil, "%s: killed by SIGKILL\n", p.leader.Comm()))
 	}
 
-	var gone []*Process
+	var gone, ended []*Process
 	k.tree.Lock()
 	groups := p.heldGroups()
 	reaper := p.reaper()
-	reapsAll := reaper == nil
+	reapsAll, silent := reaper == nil, reaper == nil
 	if reaper != nil {
-		reapsAll, _ = reaper.ignoresChildren()
+		reapsAll, silent = reaper.ignoresChildren()
 	}
 	for _, c := range p.kids {
 		c.parent, c.maker = reaper, nil
+		c.exitSignal = sigChld // nobody chose another for the reaper
 		if reaper != nil {
 			reaper.kids = append(reaper.kids, c)
 			c.answerParent()
 		}
-		if c.zombie && reapsAll && !c.held() {
-			gone = append(gone, c)
+		if c.zombie && !c.held() {
+			if reapsAll {
+				gone = append(gone, c)
+			}
+			if !silent {
+				ended = append(ended, c)
+			}
 		}
 	}
 	orphans := p.kids
@@ -221,6 +227,9 @@ func (p *Process) end() {
 		if reaper != nil {
 			reaper.ChildEvents.Notify(waiter.EventIn)
 		}
+	}
+	for _, c := range ended {
+		c.tellParent(reaper, sigChld)
 	}
 	p.ExitEvents.Notify(waiter.EventIn)
 	p.tellParent(tracer, sigChld)

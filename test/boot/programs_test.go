@@ -2,6 +2,8 @@ package boot
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -281,6 +283,39 @@ func TestOutOfMemory(t *testing.T) {
 			}
 			if !strings.Contains(r.stderr, "-m") || !strings.Contains(r.stderr, fmt.Sprint(mem)) {
 				t.Errorf("the report should name -m and %d\n%v", mem, r)
+			}
+		})
+	}
+}
+
+// TestMayhem throws system calls at random at the kernel (test/programs/mayhem.c): nothing may stop it, nor make it panic.
+// Each seed is a game of its own, the same each time on the clock that counts instructions. The soak test plays more of
+// them, on the host's clock and on a share too.
+func TestMayhem(t *testing.T) {
+	program := build(t, staticPIE, "mayhem")
+	onLinux(t, program)
+	seeds := 3
+	if soak {
+		seeds = 30
+	}
+	for seed := 1; seed <= seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			v := vm{program: program, args: fmt.Sprint(seed, " 40 500"), qemu: clock(), timeout: 10 * time.Minute}
+			if seed%3 == 0 && soak {
+				dir := t.TempDir()
+				b, err := os.ReadFile(program)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(dir, "mayhem"), b, 0o755)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				v.program, v.script, v.args = "", []string{"-e", dir}, "/mayhem "+v.args
+			}
+			r := v.run(t)
+			if !strings.HasSuffix(r.stdout, "ok mayhem\n") || r.status != 0 || strings.Contains(r.stderr, "panicked") {
+				t.Errorf("wanted it to go on to the end\n%v", r)
 			}
 		})
 	}

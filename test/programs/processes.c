@@ -562,9 +562,50 @@ static void test_arguments(void)
 	CHECK_EQ(status, 1 << 8);
 }
 
+// Whose children end tells their adopter by SIGCHLD, whatever their parent chose: once for the one that had ended
+// before, and once for the one that ends after.
+static void test_adopted(void)
+{
+	sigset_t set;
+	siginfo_t info;
+	pid_t pid, late;
+	int fds[2], status;
+
+	while (waitpid(-1, &status, WNOHANG) > 0) // process 1 has orphans of the other tests
+		;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGUSR1);
+	CHECK_EQ(pipe(fds), 0);
+	CHECK_EQ(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	if ((pid = fork()) == 0) {
+		pid_t early = syscall(SYS_clone, SIGUSR1, 0, 0, 0, 0);
+		if (early == 0)
+			_exit(1);
+		waitid(P_PID, early, &info, WEXITED | WNOWAIT | __WALL);
+		if ((late = syscall(SYS_clone, SIGUSR1, 0, 0, 0, 0)) == 0)
+			_exit(read(fds[0], &status, 1) == 1 ? 2 : 3);
+		_exit(late < 0);
+	}
+	for (int ended = 0; ended < 3;) {
+		CHECK_EQ(sigwaitinfo(&set, &info), SIGCHLD);
+		while (waitpid(-1, &status, WNOHANG) > 0)
+			ended++;
+		if (ended == 2)
+			CHECK_EQ(write(fds[1], "x", 1), 1);
+	}
+	CHECK_ERR(waitpid(-1, &status, __WALL), ECHILD);
+	CHECK_EQ(sigtimedwait(&set, &info, &(struct timespec){0, 0}), -1);
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+	CHECK_EQ(sigprocmask(SIG_UNBLOCK, &set, NULL), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static const struct test tests[] = {
 	{"large", test_large}, {"thousand", test_thousand}, {"at-once", test_at_once}, {"bomb", test_bomb}, {"crash", test_crash},
-	{"blocked", test_blocked}, {"exec-of-thread", test_exec_of_thread}, {"orphaned", test_orphaned}, {"parents", test_parents},
+	{"blocked", test_blocked}, {"exec-of-thread", test_exec_of_thread}, {"orphaned", test_orphaned}, {"parents", test_parents}, {"adopted", test_adopted},
 	{"waitid", test_waitid}, {"limits", test_limits}, {"fork-advice", test_fork_advice}, {"compare", test_compare},
 	{"sharing", test_sharing}, {"arguments", test_arguments},
 };
