@@ -86,7 +86,7 @@ unit:
 
 boot: command
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
-	$(GO) test -count=1 -timeout 25m $(TESTFLAGS) ./test/boot
+	$(GO) test -count=1 -timeout 60m $(TESTFLAGS) ./test/boot
 
 soak: command
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
