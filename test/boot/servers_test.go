@@ -51,7 +51,7 @@ var serverScripts = []struct {
 			curl -s -g http://$host/$f | cmp - $f && echo same
 		done; done
 		for i in $(seq 30); do curl -s http://127.0.0.1/100k http://127.0.0.1/1k | wc -c; done | sort | uniq -c | sed 's/^ *//'
-		nginx -p $PWD -c $PWD/conf -s quit 2>/dev/null; for i in $(seq 100); do [ -e logs/pid ] || break; sleep 0.1; done; [ -e logs/pid ] || echo ended`,
+		nginx -p $PWD -c $PWD/conf -s quit 2>/dev/null; for i in $(seq 1000); do [ -e logs/pid ] || break; sleep 0.1; done; [ -e logs/pid ] || echo ended`,
 		[]string{"same", "same", "same", "same", "same", "same", "30 103424", "ended"}},
 	{"memcached", false, 256, `
 		memcached -u root -t 4 -l 127.0.0.1 & waitfor 11211
@@ -59,9 +59,9 @@ var serverScripts = []struct {
 		kill $!; wait $! && echo ended`,
 		[]string{"20 hello", "ended"}},
 	{"socat", false, 128, `
-		socat TCP6-LISTEN:90,fork,reuseaddr EXEC:'tr a-z A-Z' & waitfor 90
+		socat -t 60 TCP6-LISTEN:90,fork,reuseaddr EXEC:'tr a-z A-Z' & waitfor 90
 		for host in 127.0.0.1 '[::1]'; do printf hello | socat -t 60 - TCP:$host:90; echo; done
-		socat UNIX-LISTEN:s,fork PIPE & until [ -S s ]; do sleep 0.1; done
+		socat -t 60 UNIX-LISTEN:s,fork PIPE & until [ -S s ]; do sleep 0.1; done
 		printf local | socat -t 60 - UNIX-CONNECT:s; echo
 		ping -q -c 2 -i 0.2 127.0.0.1 | grep -o '2 received'; ping -q -c 1 ::1 | grep -o '1 received'
 		ip addr show lo | grep -c 'inet 127.0.0.1/8'; ip route get 127.0.0.1 | head -1; ss -Htln | grep -c :90
@@ -89,7 +89,7 @@ var serverScripts = []struct {
 		php -S 127.0.0.1:8001 >/dev/null 2>&1 & waitfor 8001; curl -s http://127.0.0.1:8001/i.php
 		node -e "require('http').createServer((q, r) => r.end('node\n')).listen(8002, '127.0.0.1')" & waitfor 8002
 		for i in $(seq 5); do curl -s http://127.0.0.1:8002/; done | uniq -c | sed 's/^ *//'
-		printf 'defaults\n mode http\n timeout connect 9s\n timeout client 9s\n timeout server 9s\nfrontend f\n bind 127.0.0.1:8003\n default_backend b\nbackend b\n server s 127.0.0.1:8000\n' >h
+		printf 'defaults\n mode http\n timeout connect 90s\n timeout client 90s\n timeout server 90s\nfrontend f\n bind 127.0.0.1:8003\n default_backend b\nbackend b\n server s 127.0.0.1:8000\n' >h
 		haproxy -f h -db >/dev/null 2>&1 & waitfor 8003; curl -s http://127.0.0.1:8003/file | cmp - file && echo haproxy
 		openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=x 2>/dev/null
 		openssl s_server -accept 8004 -cert c -key k -www -quiet >/dev/null 2>&1 & waitfor 8004
