@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"runtime"
 	"slices"
 
 	"golang.org/x/arch/x86/x86asm"
@@ -153,21 +154,34 @@ func (t *Thread) TraceAttach(tid int32, seize bool, options TraceOptions) error 
 	if o == nil {
 		return unix.ESRCH
 	}
-	if o.Proc == t.Proc || !t.MayAttach(o.Proc) {
+	if o.Proc == t.Proc || !t.MayAttach(o.Proc) || o.Proc.unkillable {
 		return unix.EPERM
 	}
 	k.tree.Lock()
+	stopped := o.State() == 'T'
 	if o.trace.Load() != nil || o.State() == 'Z' {
 		k.tree.Unlock()
 		return unix.EPERM
 	}
-	k.link(o, t, seize, options)
+	its := k.link(o, t, seize, options)
 	k.tree.Unlock()
 	o.Wake() // if it is stopped, it stops for its tracer now
 	if !seize {
 		o.Send(sigStop, KernelInfo(sigStop))
 	}
+	// The tracer needn't wait for a thread that is stopped: it finds it so (Linux: JOBCTL_TRAPPING).
+	for stopped && !o.trapped(its) {
+		runtime.Gosched() // it is on its way from one stop to the other
+	}
 	return nil
+}
+
+// trapped reports whether t has stopped for its tracer, or won't now.
+func (t *Thread) trapped(its *tracing) bool {
+	p := t.Proc
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return its.stopped || t.trace.Load() != its || p.stopSig == 0 || p.exiting || t.exited
 }
 
 // inherit has the tracer of t trace child, too, which t just made: it stops before its first instruction.

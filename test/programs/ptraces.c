@@ -385,6 +385,30 @@ static void test_stepintohandler(void) {
 	CHECK(WIFEXITED(s) && WEXITSTATUS(s) == 3);
 }
 
+static void stops(void) {
+	raise(SIGSTOP);
+	_exit(0);
+}
+
+// A thread that is stopped already is there for its tracer at once.
+static void test_attachstopped(void) {
+	for (int i = 0; i < 20; i++) {
+		int status;
+		long word;
+		pid_t pid = fork();
+		if (pid == 0)
+			stops();
+		CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
+		CHECK(WIFSTOPPED(status));
+		CHECK_EQ(trace(PTRACE_ATTACH, pid, 0, 0), 0);
+		CHECK_EQ(trace(PTRACE_PEEKUSER, pid, 0, (long)&word), 0);
+		CHECK_EQ(trace(PTRACE_DETACH, pid, 0, 0), 0);
+		kill(pid, SIGKILL);
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK(WIFSIGNALED(status));
+	}
+}
+
 // Breakpoints of the CPU.
 
 static void writes(void) {
@@ -938,7 +962,7 @@ static void test_many(void) {
 
 static const struct test tests[] = {{"traceme", test_traceme}, {"errors", test_errors}, {"memory", test_memory}, {"syscalls", test_syscalls}, {"emulated", test_emulated},
 	{"steps", test_steps}, {"blocks", test_blocks}, {"step-into-handler", test_stepintohandler}, {"watchpoint", test_watchpoint}, {"registers", test_registers},
-	{"bad-rip", test_badrip}, {"signals", test_signals}, {"sigmask", test_sigmask}, {"kill", test_kill}, {"attach", test_attach},
+	{"bad-rip", test_badrip}, {"signals", test_signals}, {"sigmask", test_sigmask}, {"kill", test_kill}, {"attach", test_attach}, {"attach-stopped", test_attachstopped},
 	{"seize", test_seize}, {"group-stop", test_groupstop}, {"fork", test_fork}, {"exec", test_exec}, {"threads", test_threads},
 	{"strangers-tracee", test_strangerstracee}, {"tracer-dies", test_tracerdies}, {"waitid", test_waitid}, {"sigchld", test_sigchld},
 	{"other-thread", test_otherthread}, {"permission", test_permission}, {"many", test_many}};
