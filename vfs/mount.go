@@ -13,6 +13,9 @@ const (
 	mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
 )
 
+// mountUnbindable is the flag of a mount that can't be bound elsewhere (mount(2), MS_UNBINDABLE).
+const mountUnbindable = unix.MS_UNBINDABLE
+
 // Mount is a file system, or a subtree of one, at a place of the tree.
 type Mount struct {
 	ns     *Namespace
@@ -20,7 +23,7 @@ type Mount struct {
 	fs     FileSystem
 	root   *Dentry
 	source string
-	flags  atomic.Uint64 // MS_* of mountFlags
+	flags  atomic.Uint64 // MS_* of mountFlags, and mountUnbindable
 
 	// guarded by ns.mu
 	parent *Mount // nil of the namespace's root, and when unmounted
@@ -134,12 +137,83 @@ func (ns *Namespace) Attach(at Path, root *Dentry, source string, flags uint64) 
 	if at.Mount == nil || at.Mount.gone || at.Dentry.removed.Load() {
 		return nil, unix.ENOENT
 	}
+	return ns.attach(at, root, source, flags), nil
+}
+
+// attach is Attach. Precondition: mu is held.
+func (ns *Namespace) attach(at Path, root *Dentry, source string, flags uint64) *Mount {
 	m := ns.newMount(root, source, flags)
 	m.parent, m.point = at.Mount, at.Dentry
 	at.Dentry.mounts.Add(1)
 	ns.points[mountKey{at.Mount, at.Dentry}] = m
 	ns.list = append(ns.list, m)
-	return m, nil
+	return m
+}
+
+// maxMounts is how many mounts there may be (Linux: fs.mount-max).
+const maxMounts = 100000
+
+// bind mounts from on at too, and with all set also what is mounted in it, but for what is unbindable: EINVAL,
+// ENOENT, ENOSPC.
+func (ns *Namespace) bind(at, from Path, all bool) error {
+	if at.Dentry.isDir() != from.Dentry.isDir() {
+		return unix.ENOTDIR
+	}
+	at = ns.top(at)
+	renameMu.RLock()
+	defer renameMu.RUnlock()
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if at.Mount == nil || at.Mount.gone || from.Mount.gone || at.Dentry.removed.Load() {
+		return unix.ENOENT
+	}
+	list := ns.list // without what is added here
+	if len(list) > maxMounts/2 {
+		return unix.ENOSPC
+	}
+	copies := map[*Mount]*Mount{from.Mount: ns.attach(at, from.Dentry, from.Mount.source, from.Mount.flags.Load())}
+	if !all {
+		return nil
+	}
+	for _, m := range list { // a mount is behind its parent in the list
+		to := copies[m.parent]
+		if to == nil || m.has(mountUnbindable) || m.parent == from.Mount && !m.point.within(from.Dentry) {
+			continue
+		}
+		copies[m] = ns.attach(Path{to, m.point}, m.root, m.source, m.flags.Load())
+	}
+	return nil
+}
+
+// setPropagation is mount(2) with one of MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE and MS_SHARED. There are no peer
+// groups, of which the last one would make the mount a member: all mounts are private, as a slave without a
+// master is.
+func (ns *Namespace) setPropagation(at Path, flags uint64) error {
+	kind := flags &^ (unix.MS_REC | unix.MS_SILENT)
+	switch kind {
+	case unix.MS_PRIVATE, unix.MS_SLAVE, mountUnbindable:
+	default:
+		return unix.EINVAL
+	}
+	if !at.isMountRoot() {
+		return unix.EINVAL
+	}
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	in := map[*Mount]bool{at.Mount: true}
+	for _, m := range ns.list {
+		if flags&unix.MS_REC != 0 && in[m.parent] {
+			in[m] = true
+		}
+		switch {
+		case !in[m]:
+		case kind == mountUnbindable:
+			m.flags.Or(mountUnbindable)
+		default:
+			m.flags.And(^uint64(mountUnbindable))
+		}
+	}
+	return nil
 }
 
 // Detach unmounts m: EBUSY if other mounts stand in it, unless lazy, when they go with it.
@@ -237,6 +311,7 @@ type MountInfo struct {
 	Root       string // which directory of the file system is mounted
 	Type       string
 	Options    string
+	Unbindable bool
 	Dev        uint64
 }
 
@@ -251,7 +326,7 @@ func (ns *Namespace) Mounts(root Path) []MountInfo {
 		if !ok {
 			continue
 		}
-		info := MountInfo{ID: m.id, Source: m.source, Point: point, Root: m.root.inside(), Type: m.fs.Type(), Options: m.options(), Dev: m.fs.Dev()}
+		info := MountInfo{ID: m.id, Source: m.source, Point: point, Root: m.root.inside(), Type: m.fs.Type(), Options: m.options(), Unbindable: m.has(mountUnbindable), Dev: m.fs.Dev()}
 		ns.mu.RLock()
 		if m.parent != nil {
 			info.Parent = m.parent.id

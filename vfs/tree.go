@@ -610,7 +610,7 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		return unix.EPERM
 	}
 	ns := c.Files.Namespace()
-	const propagation = unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+	const propagation = unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | mountUnbindable
 	switch {
 	case flags&unix.MS_REMOUNT != 0:
 		if !at.isMountRoot() {
@@ -620,23 +620,19 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		if flags&(times|unix.MS_STRICTATIME) == 0 {
 			flags |= at.Mount.flags.Load() & times // kept
 		}
-		at.Mount.flags.Store(flags & mountFlags)
+		at.Mount.flags.Store(flags&mountFlags | at.Mount.flags.Load()&mountUnbindable)
 		return nil
 	case flags&unix.MS_BIND != 0:
 		from, err := c.walk(AtCWD, source, 0)
 		if err != nil {
 			return err
 		}
-		if from.Mount == nil {
+		if from.Mount == nil || from.Mount.has(mountUnbindable) {
 			return unix.EINVAL
 		}
-		_, err = ns.Attach(at, from.Dentry, from.Mount.source, from.Mount.flags.Load())
-		return err
+		return ns.bind(at, from, flags&unix.MS_REC != 0)
 	case flags&propagation != 0:
-		if !at.isMountRoot() {
-			return unix.EINVAL
-		}
-		return nil // there is one namespace: nothing propagates anyway
+		return ns.setPropagation(at, flags)
 	case flags&unix.MS_MOVE != 0:
 		return c.moveMount(source, at)
 	}
@@ -677,13 +673,13 @@ func (c *Context) moveMount(source string, to Path) error {
 	if m.parent == nil || to.Mount.gone {
 		return unix.EINVAL
 	}
+	if to.Dentry.isDir() != m.root.isDir() {
+		return unix.EINVAL
+	}
 	for up := to.Mount; up != nil; up = up.parent {
 		if up == m {
 			return unix.ELOOP
 		}
-	}
-	if to.Dentry.isDir() != m.root.isDir() {
-		return unix.ENOTDIR
 	}
 	delete(ns.points, mountKey{m.parent, m.point})
 	m.point.mounts.Add(-1)

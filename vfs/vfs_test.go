@@ -688,7 +688,13 @@ func TestMounts(t *testing.T) {
 	}
 	want(t, "busy", c.Unmount("/bind", 0), unix.EBUSY)
 	ok(t, "chdir", c.Chdir("/"))
+	// Nothing propagates, and so nothing can be made to.
+	want(t, "shared", c.Mount("", "/bind", "", unix.MS_SHARED, ""), unix.EINVAL)
+	ok(t, "private", c.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
+	ok(t, "unbindable", c.Mount("", "/bind", "", unix.MS_UNBINDABLE, ""))
 	ok(t, "remount", c.Mount("", "/bind", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+	want(t, "bind of what is unbindable", c.Mount("/bind", "/mnt", "", unix.MS_BIND, ""), unix.EINVAL)
+	ok(t, "private", c.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
 	_, err := c.OpenFile(at, "/bind/new", unix.O_CREAT|unix.O_WRONLY, 0o644)
 	want(t, "create on a read-only mount", err, unix.EROFS)
 	want(t, "mkdir on a read-only mount", c.Mkdir(at, "/bind/x", 0o755), unix.EROFS)

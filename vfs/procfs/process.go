@@ -750,8 +750,12 @@ func mountInfo(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	}
 	var b strings.Builder
 	for _, m := range files.Namespace().Mounts(files.Root()) {
-		fmt.Fprintf(&b, "%d %d %d:%d %s %s %s - %s %s rw\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
-			octal.Replace(m.Root), octal.Replace(m.Point), m.Options, m.Type, octal.Replace(m.Source))
+		propagation := ""
+		if m.Unbindable {
+			propagation = " unbindable"
+		}
+		fmt.Fprintf(&b, "%d %d %d:%d %s %s %s%s - %s %s rw\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
+			octal.Replace(m.Root), octal.Replace(m.Point), m.Options, propagation, m.Type, octal.Replace(m.Source))
 	}
 	return b.String()
 }

@@ -1,0 +1,121 @@
+// Binding, moving and propagation of mounts. Needs privileges, and works in a file system of its own.
+#include "check.h"
+#include <sys/mount.h>
+
+static char dir[] = "/tmp/mounts.XXXXXX";
+
+// fresh makes dir an empty tmpfs, private, and goes there.
+static int fresh(void)
+{
+	static int made;
+
+	if (!made && !mkdtemp(dir))
+		return -1;
+	made = 1;
+	if (chdir("/") || mount("none", dir, "tmpfs", 0, NULL) || mount(NULL, dir, NULL, MS_PRIVATE, NULL))
+		return -1;
+	return chdir(dir) || mkdir("a", 0755) || mkdir("b", 0755) || mkdir("c", 0755);
+}
+
+static int stale(void)
+{
+	return chdir("/") || umount2(dir, MNT_DETACH);
+}
+
+static int tmpfs_with_file(const char *at, const char *file)
+{
+	if (mount("none", at, "tmpfs", 0, NULL))
+		return -1;
+	return close(open(file, O_CREAT | O_WRONLY, 0644));
+}
+
+static void test_bind(void)
+{
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(tmpfs_with_file("a", "a/f"), 0);
+	CHECK_EQ(mkdir("a/sub", 0755), 0);
+	CHECK_EQ(tmpfs_with_file("a/sub", "a/sub/inner"), 0);
+	CHECK_EQ(mkdir("a/sub/deep", 0755), 0);
+	CHECK_EQ(tmpfs_with_file("a/sub/deep", "a/sub/deep/innermost"), 0);
+	CHECK_EQ(mount("a", "b", NULL, MS_BIND, NULL), 0);
+	CHECK_EQ(access("b/f", F_OK), 0);
+	CHECK_ERR(access("b/sub/inner", F_OK), ENOENT);
+	CHECK_EQ(mount("a", "c", NULL, MS_BIND | MS_REC, NULL), 0);
+	CHECK_EQ(access("c/f", F_OK), 0);
+	CHECK_EQ(access("c/sub/inner", F_OK), 0);
+	CHECK_EQ(access("c/sub/deep/innermost", F_OK), 0);
+	// One of a folder has what is mounted in that.
+	CHECK_EQ(mkdir("d", 0755), 0);
+	CHECK_EQ(mount("a/sub", "d", NULL, MS_BIND | MS_REC, NULL), 0);
+	CHECK_EQ(access("d/deep/innermost", F_OK), 0);
+	CHECK_ERR(umount2("d", 0), EBUSY);
+	CHECK_EQ(umount2("d/deep", 0), 0);
+	CHECK_EQ(umount2("d", 0), 0);
+	CHECK_EQ(access("a/sub/deep/innermost", F_OK), 0);
+	CHECK_EQ(stale(), 0);
+}
+
+static void test_move(void)
+{
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(tmpfs_with_file("a", "a/f"), 0);
+	CHECK_EQ(mkdir("a/sub", 0755), 0);
+	CHECK_EQ(tmpfs_with_file("a/sub", "a/sub/inner"), 0);
+	CHECK_EQ(close(open("file", O_CREAT | O_WRONLY, 0644)), 0);
+	CHECK_ERR(mount("b", "c", NULL, MS_MOVE, NULL), EINVAL);
+	CHECK_ERR(mount("a", "a/sub", NULL, MS_MOVE, NULL), ELOOP);
+	CHECK_ERR(mount("none", "c", NULL, MS_MOVE, NULL), ENOENT);
+	CHECK_ERR(mount("a", "file", NULL, MS_MOVE, NULL), EINVAL);
+	CHECK_EQ(mount("a", "b", NULL, MS_MOVE, NULL), 0);
+	CHECK_ERR(access("a/f", F_OK), ENOENT);
+	CHECK_EQ(access("b/f", F_OK), 0);
+	CHECK_EQ(access("b/sub/inner", F_OK), 0);
+	CHECK_EQ(mount("b/sub", "c", NULL, MS_MOVE, NULL), 0);
+	CHECK_EQ(access("c/inner", F_OK), 0);
+	CHECK_ERR(access("b/sub/inner", F_OK), ENOENT);
+	CHECK_EQ(umount2("b", 0), 0);
+	CHECK_EQ(access("c/inner", F_OK), 0);
+	CHECK_EQ(stale(), 0);
+}
+
+static int listed(const char *what)
+{
+	static char text[64 << 10];
+	int fd = open("/proc/self/mountinfo", O_RDONLY), n = 0, k;
+
+	while ((k = read(fd, text + n, sizeof text - 1 - n)) > 0)
+		n += k;
+	text[n] = 0;
+	close(fd);
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (strstr(line, dir) && strstr(line, what))
+			return 1;
+	return 0;
+}
+
+static void test_propagation(void)
+{
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(tmpfs_with_file("a", "a/f"), 0);
+	CHECK_ERR(mount(NULL, "b", NULL, MS_PRIVATE, NULL), EINVAL);
+	CHECK_ERR(mount(NULL, "a", NULL, MS_PRIVATE | MS_SLAVE, NULL), EINVAL);
+	CHECK_ERR(mount(NULL, "a", NULL, MS_PRIVATE | MS_NOSUID, NULL), EINVAL);
+	CHECK_ERR(mount(NULL, "missing", NULL, MS_PRIVATE, NULL), ENOENT);
+	CHECK_EQ(mount(NULL, dir, NULL, MS_PRIVATE | MS_REC, NULL), 0);
+	CHECK_EQ(mount(NULL, "a", NULL, MS_SLAVE | MS_SILENT, NULL), 0);
+	CHECK(!listed("unbindable") && !listed("shared:"));
+	CHECK_EQ(mount(NULL, "a", NULL, MS_UNBINDABLE, NULL), 0);
+	CHECK(listed("/a rw,relatime unbindable - tmpfs"));
+	CHECK_ERR(mount("a", "b", NULL, MS_BIND, NULL), EINVAL);
+	// It is left out of what is bound with all in it.
+	CHECK_EQ(mount(dir, "c", NULL, MS_BIND | MS_REC, NULL), 0);
+	CHECK_ERR(access("c/a/f", F_OK), ENOENT);
+	CHECK_EQ(umount2("c", MNT_DETACH), 0);
+	CHECK_EQ(mount(NULL, dir, NULL, MS_PRIVATE | MS_REC, NULL), 0);
+	CHECK_EQ(mount("a", "b", NULL, MS_BIND, NULL), 0);
+	CHECK_EQ(access("b/f", F_OK), 0);
+	CHECK_EQ(stale(), 0);
+	CHECK_EQ(rmdir(dir), 0);
+}
+
+TESTS({"bind", test_bind}, {"move", test_move}, {"propagation", test_propagation})
