@@ -74,6 +74,7 @@ func (t *Thread) exit() {
 		p.mu.Lock()
 	}
 	p.dead.add(t.totals())
+	p.deadIO.add(t.IO())
 	p.removeThread(t)
 	last := len(p.threads) == 0
 	t.exited = true

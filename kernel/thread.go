@@ -71,6 +71,7 @@ type Thread struct {
 	tracees []*Thread               // guarded by Kernel.tree
 
 	cpu cpuTime
+	io  threadIO
 
 	goroutine   uintptr // see running, whose lock guards nextRunning
 	nextRunning *Thread
@@ -272,6 +273,7 @@ type Process struct {
 	stopSig   Signal    // guarded by mu: the signal that stopped the process; 0: not stopped
 	stopCount int       // guarded by mu: threads that have to stop yet
 	dead      cpuTotals // guarded by mu: of threads that exited
+	deadIO    IOCounts  // guarded by mu: the same
 	children  cpuTotals // guarded by mu: of children that were waited for
 	execer    *Thread   // guarded by mu: the thread that waits in execve for the others to go
 

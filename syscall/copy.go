@@ -176,6 +176,8 @@ func sysSendfile(t *kernel.Thread, a *args) (uint64, error) {
 	}
 	x := transfer{from: from, to: to, fromOff: off}
 	n, err := x.run(t, c, a.arg(3))
+	t.CountRead(n)
+	t.CountWrite(n)
 	if err != nil {
 		return 0, err
 	}
@@ -216,6 +218,8 @@ func sysCopyFileRange(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	n, err := x.run(t, c, a.arg(4))
+	t.CountRead(n)
+	t.CountWrite(n)
 	if err != nil {
 		return 0, err
 	}

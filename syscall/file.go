@@ -38,6 +38,7 @@ func sysRead(t *kernel.Thread, a *args) (uint64, error) {
 		} else {
 			n, err = l.read(t, d)
 		}
+		t.CountRead(n)
 	}
 	d.Decref()
 	return n, err
@@ -48,6 +49,7 @@ func sysWrite(t *kernel.Thread, a *args) (uint64, error) {
 	l := localOf(t)
 	d := l.files.Peek(a.int(0))
 	if d != nil && d.Swallows() && a.arg(2) <= maxIO && mm.UserRange(a.arg(1), a.arg(2)) == nil {
+		t.CountWrite(a.arg(2))
 		return a.arg(2), nil
 	}
 	var err error
@@ -65,6 +67,7 @@ func sysWrite(t *kernel.Thread, a *args) (uint64, error) {
 		if err != nil || k > 0 && l.buffer.Len() > 0 {
 			n, err = l.writeOn(t, d, n, err)
 		}
+		t.CountWrite(n)
 	}
 	d.Decref()
 	return n, err
@@ -83,6 +86,7 @@ func sysPread64(t *kernel.Thread, a *args) (uint64, error) {
 	n := uint64(0)
 	if err = l.userAt(t, d, d.Readable(), a.arg(1), a.arg(2)); err == nil {
 		n, err = l.pread(t, d, int64(a.arg(3)))
+		t.CountRead(n)
 	}
 	d.Decref()
 	return n, err
@@ -101,6 +105,7 @@ func sysPwrite64(t *kernel.Thread, a *args) (uint64, error) {
 	n := uint64(0)
 	if err = l.userAt(t, d, d.Writable(), a.arg(1), a.arg(2)); err == nil {
 		n, err = l.pwrite(t, d, int64(a.arg(3)))
+		t.CountWrite(n)
 	}
 	d.Decref()
 	return n, err
@@ -169,15 +174,23 @@ func vector(t *kernel.Thread, a *args, c vectorCall) (uint64, error) {
 	if c.flags&unix.RWF_NOWAIT != 0 && !d.Seekable() && d.Readiness(waiter.ReadableEvents|waiter.WritableEvents) == 0 {
 		return 0, unix.EAGAIN
 	}
+	n := uint64(0)
 	switch {
 	case !c.writes && c.at:
-		return l.pread(t, d, off)
+		n, err = l.pread(t, d, off)
 	case !c.writes:
-		return l.read(t, d)
+		n, err = l.read(t, d)
 	case c.at:
-		return l.pwrite(t, d, off)
+		n, err = l.pwrite(t, d, off)
+	default:
+		n, err = l.write(t, d)
 	}
-	return l.write(t, d)
+	if c.writes {
+		t.CountWrite(n)
+	} else {
+		t.CountRead(n)
+	}
+	return n, err
 }
 
 // user points the buffer at length bytes of the program's memory, for a file that allows the

@@ -1,5 +1,6 @@
 // /proc and /sys: the files that programs read, in the form in which they parse them.
 #include "check.h"
+#include <sys/uio.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/utsname.h>
@@ -227,6 +228,29 @@ static void test_machine(void)
 	CHECK(slurp("/proc/cmdline") >= 0 && slurp("/proc/mounts") > 0 && strstr(text, " /proc proc rw"));
 }
 
+static void test_io(void)
+{
+	char buffer[1000] = { 0 };
+	int null = open("/dev/null", O_WRONLY), pair[2];
+	struct iovec iov[2] = { { buffer, 300 }, { buffer + 300, 300 } };
+
+	CHECK_EQ(pipe(pair), 0);
+	int n = slurp("/proc/self/io");
+	CHECK(n > 0);
+	long long rchar = number("rchar: "), wchar = number("wchar: "), syscr = number("syscr: "), syscw = number("syscw: ");
+	CHECK(rchar > 0 && number("read_bytes: ") >= 0 && number("write_bytes: ") >= 0 && number("cancelled_write_bytes: ") >= 0);
+	CHECK_EQ(write(null, buffer, 1000), 1000);
+	CHECK_EQ(writev(pair[1], iov, 2), 600);
+	CHECK_EQ(read(pair[0], buffer, 400), 400);
+	CHECK_EQ(readv(pair[0], iov, 2), 200);
+	CHECK(slurp("/proc/self/io") > 0);
+	CHECK_EQ(number("wchar: ") - wchar, 1600);
+	CHECK_EQ(number("syscw: ") - syscw, 2);
+	CHECK_EQ(number("rchar: ") - rchar, n + 600); // the file itself, too
+	CHECK_EQ(number("syscr: ") - syscr, 2 + 2);
+	close(null), close(pair[0]), close(pair[1]);
+}
+
 static void test_settings(void)
 {
 	static const char *const files[] = {
@@ -268,4 +292,4 @@ static void test_pagemap(void)
 }
 
 TESTS({"pagemap", test_pagemap}, {"every-pid", test_every_pid}, {"stat", test_stat}, {"status", test_status}, {"threads", test_threads}, {"memory", test_memory},
-      {"limits", test_limits}, {"descriptors", test_descriptors}, {"machine", test_machine}, {"settings", test_settings})
+      {"limits", test_limits}, {"descriptors", test_descriptors}, {"machine", test_machine}, {"io", test_io}, {"settings", test_settings})

@@ -634,6 +634,9 @@ func (c *client) read(fid uint32, offset uint64, spans []Span, n uint32) (uint32
 	if said := le.Uint32(m.m.Reply); m.decoder.bad || got > n || got > said-readHeaderBytes {
 		return 0, unix.EIO
 	}
+	if m.by != nil {
+		m.by.CountStorage(uint64(got), 0)
+	}
 	return got, nil
 }
 
@@ -653,6 +656,9 @@ func (c *client) write(fid uint32, offset uint64, spans []Span, n uint32, firm b
 	took := m.decoder.u32()
 	if m.decoder.bad || took > n {
 		return 0, unix.EIO
+	}
+	if m.by != nil {
+		m.by.CountStorage(0, uint64(took))
 	}
 	return took, nil
 }

@@ -287,3 +287,20 @@ func TestSilentServer(t *testing.T) {
 	h.let()
 	m.settled()
 }
+
+// What a thread has the server read and write is counted for it.
+func TestStorageIsCounted(t *testing.T) {
+	m := mount(t)
+	m.hostWrite("f", pattern(100000, 1))
+	th := newThread(t)
+	m.ok("read and write", m.within("read and write", start(th, func() error {
+		d := m.open("/f", unix.O_RDWR)
+		defer d.Decref()
+		m.get(d, 10)
+		m.put(d, "some")
+		return nil
+	})))
+	if got := th.IO(); got.ReadBytes != 100000 || got.WrittenBytes != 4 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -102,9 +102,7 @@ func init() {
 		{"fd", false, fds},
 		{"fdinfo", false, fdInfos},
 		{"gid_map", false, fixed("         0          0 4294967295\n")},
-		{"io", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
-			return "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
-		})},
+		{"io", false, content(ioCounts)},
 		{"limits", false, content(limits)},
 		{"loginuid", false, setting("4294967295")},
 		{"maps", false, content(maps)},
@@ -216,6 +214,17 @@ func integer(get func(p *kernel.Process) int, set func(c *vfs.Context, p *kernel
 		}
 		return n
 	}
+}
+
+// ioCounts is /proc/PID/io. A write to a file that is cut off before it is written back is not taken back: nothing
+// is written back that late.
+func ioCounts(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
+	n := p.IO()
+	if t != p.Leader() {
+		n = t.IO() // in /proc/PID/task
+	}
+	return fmt.Sprintf("rchar: %d\nwchar: %d\nsyscr: %d\nsyscw: %d\nread_bytes: %d\nwrite_bytes: %d\ncancelled_write_bytes: 0\n",
+		n.ReadChars, n.WrittenChars, n.Reads, n.Writes, n.ReadBytes, n.WrittenBytes)
 }
 
 // children lists the children that the thread made, which here are those of its process: /proc/PID/task/TID/children.
