@@ -1,6 +1,8 @@
 package boot
 
 import (
+	"bytes"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -327,4 +329,19 @@ func FuzzParseCommandLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestParametersAreDocumented: docs/parameters.md has every parameter.
+func TestParametersAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/parameters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for family, keys := range families {
+		for key := range keys {
+			if !bytes.Contains(page, []byte("`"+family+"."+key+"`")) {
+				t.Errorf("docs/parameters.md doesn't have %s.%s", family, key)
+			}
+		}
+	}
 }
