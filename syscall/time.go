@@ -61,6 +61,7 @@ func adjustClock(t *kernel.Thread, addr uint64) (uint64, error) {
 	const (
 		sizeBytes     = 208        // of struct timex
 		onlyRead      = 0xa001     // ADJ_OFFSET_SS_READ
+		onceMore      = 0x8001     // ADJ_OFFSET_SINGLESHOT, adjtime(3)
 		unsynchronous = 16_000_000 // microseconds: NTP_PHASE_LIMIT
 		tolerance     = 500 << 16  // parts in a million
 		microsPerTick = 10_000
@@ -74,7 +75,9 @@ func adjustClock(t *kernel.Thread, addr uint64) (uint64, error) {
 		if !t.Creds().HasCap(unix.CAP_SYS_TIME) {
 			return 0, unix.EPERM
 		}
-		return 0, unix.EOPNOTSUPP
+		if modes != onceMore || word(b, 8) != 0 { // an offset of 0 is what there is
+			return 0, unix.EOPNOTSUPP
+		}
 	}
 	now := kernel.Realtime()
 	for _, f := range [...]struct {
