@@ -131,7 +131,7 @@ func (t *Thread) mayClone() error {
 	k.tree.Lock()
 	tasks := k.tasks
 	k.tree.Unlock()
-	if s := metal.Frames(); uint64(tasks) >= k.config.MaxTasks || s.Free < s.Reserve+threadMinFrames {
+	if uint64(tasks) >= k.config.MaxTasks || !mm.MakeRoom(threadMinFrames) {
 		return unix.EAGAIN
 	}
 	return nil

@@ -202,8 +202,13 @@ func (t *Thread) outOfMemory(addr uint64) {
 	t.Proc.reported.Store(true)
 	const framesPerMiB = 1 << 20 / metal.FrameSize
 	size := metal.MachineSize() >> 20
-	t.k.report(fmt.Appendf(nil, "%s: killed: out of memory: a page at %#x was wanted, and of the machine's %d MiB only %d MiB are free, which the kernel keeps for itself: give it more than -m %d\n",
-		t.Comm(), addr, size, metal.Frames().Free/framesPerMiB, size))
+	frames := metal.Frames()
+	lent := ""
+	if n := frames.ByOwner[metal.OwnerBalloon] / framesPerMiB; n > 0 {
+		lent = fmt.Sprintf(", %d MiB being lent to the host by the balloon", n)
+	}
+	t.k.report(fmt.Appendf(nil, "%s: killed: out of memory: a page at %#x was wanted, and of the machine's %d MiB only %d MiB are free, which the kernel keeps for itself%s: give it more than -m %d\n",
+		t.Comm(), addr, size, frames.Free/framesPerMiB, lent, size))
 }
 
 // Exception vectors (Intel SDM vol. 3, table 6-1).

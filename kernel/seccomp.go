@@ -5,7 +5,7 @@ import (
 
 	"elver/kernel/bpf"
 	"elver/kernel/klog"
-	"elver/runtime/metal"
+	"elver/kernel/mm"
 )
 
 // Seccomp (seccomp(2)): a thread that has a mode has its system calls watched, as a traced one has; the
@@ -77,7 +77,7 @@ func (t *Thread) AddSeccompFilter(program []bpf.Instruction, flags uint32) (tid 
 	if err := bpf.Check(program); err != nil {
 		return 0, err
 	}
-	if s := metal.Frames(); s.Free <= s.Reserve {
+	if !mm.MakeRoom(1) {
 		return 0, unix.ENOMEM
 	}
 	p := t.Proc

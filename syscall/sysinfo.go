@@ -103,7 +103,7 @@ func sysSysinfo(t *kernel.Thread, a *args) (uint64, error) {
 	e := encoder{localOf(t).bytes[:0]}
 	e.u64(uint64(kernel.Monotonic()+1e9-1) / 1e9)
 	e.zero(3 * 8) // loads
-	e.u64(frames.Total * metal.FrameSize)
+	e.u64((frames.Total - frames.ByOwner[metal.OwnerBalloon]) * metal.FrameSize)
 	e.u64(frames.Free * metal.FrameSize)
 	e.zero(4 * 8) // shared, buffers, total and free swap
 	e.u16(uint16(min(tasks, 1<<16-1)))

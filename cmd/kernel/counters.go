@@ -34,7 +34,7 @@ func counters(k *kernel.Kernel, network *inet.Network) string {
 		{"memory_reserve", bytes(frames.Reserve)},
 		{"memory_program", bytes(frames.ByOwner[metal.OwnerProgram])}, {"memory_page_cache", bytes(frames.ByOwner[metal.OwnerPageCache])},
 		{"memory_page_tables", bytes(frames.ByOwner[metal.OwnerPageTable])}, {"memory_kernel_heap", bytes(frames.ByOwner[metal.OwnerGoHeap])},
-		{"memory_kernel_other", bytes(frames.ByOwner[metal.OwnerKernel])},
+		{"memory_kernel_other", bytes(frames.ByOwner[metal.OwnerKernel])}, {"memory_balloon", bytes(frames.ByOwner[metal.OwnerBalloon])},
 		{"heap_live", heap.HeapAlloc}, {"heap_allocated", heap.TotalAlloc}, {"heap_objects", heap.HeapObjects},
 		{"gc_cycles", heap.NumGC}, {"gc_pause_ns", heap.PauseTotalNs},
 		{"packets_received", received}, {"packets_sent", sent},

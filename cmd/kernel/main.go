@@ -137,7 +137,8 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Report: machine.LogWriter(), Symbol: elf.Symbol,
 	})
 	terminal := newConsole(machine, k, params)
-	root, err := newRoot(machine, info, params, program, terminal.Console, tree.Config{
+	devices := openDevices(machine, params)
+	root, err := newRoot(machine, devices, info, params, program, terminal.Console, tree.Config{
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
 		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
@@ -150,7 +151,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		k.SetHostname(params.Hostname)
 		provide(root.c, "/etc/hostname", params.Hostname+"\n")
 	}
-	startNetwork(network, root.devices, params, root.c, k)
+	startNetwork(network, devices.all, params, root.c, k)
 	thread, err := root.start(k, params)
 	if err != nil {
 		var refused *elf.Error

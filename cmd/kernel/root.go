@@ -17,7 +17,6 @@ import (
 	"elver/kernel/mm"
 	"elver/kernel/random"
 	"elver/platform/kvm"
-	"elver/platform/kvm/virtio"
 	"elver/runtime/metal"
 	"elver/syscall"
 	"elver/vfs"
@@ -36,9 +35,8 @@ const rootTag = "fs0"
 type root struct {
 	c       *vfs.Context
 	shares  *ninep.Shares
-	devices []*virtio.Device // the machine's, of all types
-	program string           // the initrd's name, when that is the program; else empty
-	file    string           // the name in the root of the file that holds it
+	program string // the initrd's name, when that is the program; else empty
+	file    string // the name in the root of the file that holds it
 	// made are the folders of a share's top that are there for the mounts of vfs.fstab alone, in memory.
 	made map[string]bool
 }
@@ -71,18 +69,17 @@ func head(m boot.Module) []byte { return metal.View(m.Start, int(min(m.End-m.Sta
 
 // newRoot builds the file tree: the share fs0, else what an archive holds, else memory. An initrd that is
 // a program is the file /NAME there, over a share mounted on a file in memory.
-func newRoot(machine *kvm.Machine, info *boot.Info, params *boot.Params, program string, console tty.Console, config tree.Config) (*root, error) {
-	dev, err := devfs.New(devfs.Config{Random: config.Random, Stir: random.Stir, Console: console})
+func newRoot(machine *kvm.Machine, devices *devices, info *boot.Info, params *boot.Params, program string, console tty.Console, config tree.Config) (*root, error) {
+	dev, err := devfs.New(devfs.Config{Random: config.Random, Stir: random.Stir, Console: console, Entropy: devices.entropy})
 	if err != nil {
 		return nil, fmt.Errorf("the files of /dev: %w", err)
 	}
 	config.Dev = dev
-	devices, errs := virtio.Probe(machine, params.VirtioMMIO)
-	shares, unusable := ninep.NewShares(devices, ninep.Options{Device: dev.OpenDevice})
-	for _, err := range append(errs, unusable...) {
+	shares, errs := ninep.NewShares(devices.all, ninep.Options{Device: dev.OpenDevice})
+	for _, err := range errs {
 		klog.Warnf("%v", err)
 	}
-	r := &root{shares: shares, program: program, file: fileName(program), devices: devices}
+	r := &root{shares: shares, program: program, file: fileName(program)}
 	memory := tmpfs.New(tmpfs.Options{Device: dev.OpenDevice})
 	archive := len(info.Modules) > 0 && program == ""
 	var file *vfs.Dentry

@@ -13,6 +13,7 @@ import (
 var shrinkers struct {
 	mu   sync.Mutex // guards list
 	list []func(frames int) int
+	last func(frames int) int
 }
 
 // reclaimBatch is how many frames are reclaimed when one is missing.
@@ -23,16 +24,39 @@ const reclaimBatch = 64
 func RegisterShrinker(shrink func(frames int) int) {
 	shrinkers.mu.Lock()
 	defer shrinkers.mu.Unlock()
-	if shrinkers.list == nil {
+	if shrinkers.list == nil && shrinkers.last == nil {
 		watchHeap()
 	}
 	shrinkers.list = append(shrinkers.list, shrink)
+}
+
+// RegisterLastResort has give called, as a shrinker is, when those have no more: it is for memory that was
+// lent to the host, who is to have it rather than the page cache.
+func RegisterLastResort(give func(frames int) int) {
+	shrinkers.mu.Lock()
+	defer shrinkers.mu.Unlock()
+	if shrinkers.list == nil && shrinkers.last == nil {
+		watchHeap()
+	}
+	shrinkers.last = give
 }
 
 // Reclaim gives back about n frames, and returns how many.
 //
 // Precondition: the caller holds no lock of an address space, and none that a shrinker takes.
 func Reclaim(n int) int {
+	freed := ReclaimCaches(n)
+	shrinkers.mu.Lock()
+	last := shrinkers.last
+	shrinkers.mu.Unlock()
+	if freed < n && last != nil {
+		freed += last(n - freed)
+	}
+	return freed
+}
+
+// ReclaimCaches is Reclaim without the last resort.
+func ReclaimCaches(n int) int {
 	shrinkers.mu.Lock()
 	list := shrinkers.list
 	shrinkers.mu.Unlock()
@@ -55,6 +79,22 @@ func AllocFrame(o metal.Owner) (pa uint64, ok bool) {
 		pa, ok = metal.AllocFrame(o)
 	}
 	return pa, ok
+}
+
+// MakeRoom sees to it that n frames are free beside the reserve, by a Reclaim if need be: false if they
+// aren't to be had.
+//
+// Precondition: as for Reclaim.
+func MakeRoom(n int) bool {
+	for {
+		f := metal.Frames()
+		if f.Free >= f.Reserve+uint64(n) {
+			return true
+		}
+		if Reclaim(max(int(f.Reserve+uint64(n)-f.Free), reclaimBatch)) == 0 {
+			return false
+		}
+	}
 }
 
 // watchHeap keeps the reserve free for the Go heap: when that has taken of it, as a collection that just ended

@@ -12,6 +12,7 @@ package kvm
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"elver/boot"
@@ -46,6 +47,7 @@ type Machine struct {
 	ic     *interrupts
 	serial *Serial  // nil if there is none
 	log    *channel // nil if there is none
+	driven atomic.Pointer[LogDevice]
 	clock  *KVMClock
 	rtc    rtc
 	button powerButton
@@ -96,19 +98,38 @@ func (m *Machine) Listen(handler func(p []byte) int, notify func(LineEvent)) err
 	return nil
 }
 
-// HasLogChannel reports whether logs have a channel of their own.
-func (m *Machine) HasLogChannel() bool { return m.log != nil }
+// LogDevice is a device that has a driver and takes logs.
+type LogDevice interface {
+	io.Writer
+	// Drain waits until what was written is out, or a while.
+	Drain()
+}
 
-// LogWriter returns where logs, traces and reports go: the log channel, else the console, else
-// nowhere.
+// SetLog makes d the log channel of a machine that has none. It may be called once.
+func (m *Machine) SetLog(d LogDevice) { m.driven.Store(&d) }
+
+// HasLogChannel reports whether logs have a channel of their own.
+func (m *Machine) HasLogChannel() bool { return m.log != nil || m.driven.Load() != nil }
+
+// LogWriter returns where logs, traces and reports go: the log channel, one that SetLog adds later too, else
+// the console, else nowhere.
 func (m *Machine) LogWriter() io.Writer {
-	switch {
-	case m.log != nil:
+	if m.log != nil {
 		return m.log
-	case m.serial != nil:
-		return m.serial
 	}
-	return io.Discard
+	return logWriter{m}
+}
+
+// logWriter is the log of a machine that has no channel for it of its own.
+type logWriter struct{ m *Machine }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	if d := w.m.driven.Load(); d != nil {
+		return (*d).Write(p)
+	} else if w.m.serial != nil {
+		return w.m.serial.Write(p)
+	}
+	return len(p), nil
 }
 
 // WallClock returns the date and time, in UTC: by KVM's clock to the nanosecond, else by the
@@ -150,9 +171,12 @@ func (m *Machine) CPUCount() int { return max(m.acpi.madt.cpus, 1) }
 // then loses wake-ups: not one that rests on a memory barrier may be made.
 func (m *Machine) KeepsOrder() bool { return m.acpi.madt.places > 1 || !emulated(m.hw) }
 
-// PowerOff waits until the console's output has left the machine and ends it. The status goes to
+// PowerOff waits until the console's output and the log have left the machine and ends it. The status goes to
 // the host by every channel that there is. It does not return.
 func (m *Machine) PowerOff(status uint8) {
+	if d := m.driven.Load(); d != nil {
+		(*d).Drain()
+	}
 	if m.serial != nil {
 		m.serial.Drain()
 	}

@@ -24,6 +24,7 @@ const (
 	OwnerProgram                // anonymous memory of the program
 	OwnerPageCache              // file contents: tmpfs, mapped files
 	OwnerPageTable              // page tables of an address space
+	OwnerBalloon                // lent to the host: see platform/kvm/virtio/balloon
 	OwnerGoHeap                 // the kernel's Go heap and stacks
 	OwnerKernel                 // device rings, early tables and everything else of the kernel
 	owners

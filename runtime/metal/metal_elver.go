@@ -11,8 +11,8 @@ import (
 const directMap = -1 << 47
 
 // AllocFrame returns a frame of 4 KiB with one reference and undefined contents. ok is false when
-// no frame is free, and for the program, its page tables and the page cache when only the reserve
-// is.
+// no frame is free, and for the program, its page tables, the page cache and the balloon when only
+// the reserve is.
 func AllocFrame(o Owner) (pa uint64, ok bool)
 
 // AllocHuge returns 2 MiB of aligned memory as one frame with one reference, or ok false.

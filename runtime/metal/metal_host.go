@@ -61,7 +61,7 @@ func index(pa uint64) int {
 }
 
 // AllocFrame returns a frame of 4 KiB with one reference and undefined contents. ok is false when
-// no frame is free, and for the program and the page cache when only the reserve is.
+// no frame is free, and for the program, the page cache and the balloon when only the reserve is.
 func AllocFrame(o Owner) (pa uint64, ok bool) {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
@@ -105,7 +105,7 @@ search:
 
 func available(o Owner, n uint64) bool {
 	keep := uint64(0)
-	if o == OwnerProgram || o == OwnerPageCache {
+	if o == OwnerProgram || o == OwnerPageCache || o == OwnerBalloon {
 		keep = reserve
 	}
 	return arena.used+n+keep <= arena.limit

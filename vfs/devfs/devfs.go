@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/platform/kvm/virtio/entropy"
 	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/tmpfs"
@@ -18,9 +19,10 @@ import (
 
 // Config is what the devices stand on.
 type Config struct {
-	Random  func(p []byte) // fills p with random bytes; required
-	Stir    func(p []byte) // mixes in what programs write to /dev/random; nil: it is ignored
-	Console tty.Console    // /dev/console; nil: it can't be opened
+	Random  func(p []byte)  // fills p with random bytes; required
+	Stir    func(p []byte)  // mixes in what programs write to /dev/random; nil: it is ignored
+	Console tty.Console     // /dev/console; nil: it can't be opened
+	Entropy *entropy.Source // /dev/hwrng; nil: it isn't there
 }
 
 // Numbers of devices (Linux, Documentation/admin-guide/devices.txt).
@@ -32,6 +34,8 @@ const (
 	fullMinor    = 7
 	randomMinor  = 8
 	urandomMinor = 9
+	miscMajor    = 10
+	hwrngMinor   = 183
 	ttyMinor     = 0
 	consoleMinor = 1
 )
@@ -62,6 +66,11 @@ func New(config Config) (*FS, error) {
 		{"console", 0o600, 5, ttyAuxMajor, consoleMinor},
 	} {
 		if _, err := f.Add(d.name, unix.S_IFCHR|d.mode, 0, d.gid, unix.Mkdev(d.major, d.minor)); err != nil {
+			return nil, err
+		}
+	}
+	if config.Entropy != nil {
+		if _, err := f.Add("hwrng", unix.S_IFCHR|0o600, 0, 0, unix.Mkdev(miscMajor, hwrngMinor)); err != nil {
 			return nil, err
 		}
 	}
@@ -98,6 +107,15 @@ func (f *FS) open(c *vfs.Context, mode uint32, rdev uint64, p vfs.Path, flags ui
 		return &random{urandom{source: f.config.Random, stir: f.config.Stir}}, nil
 	case unix.Mkdev(memMajor, urandomMinor):
 		return &urandom{source: f.config.Random, stir: f.config.Stir}, nil
+	case unix.Mkdev(miscMajor, hwrngMinor):
+		if f.config.Entropy == nil {
+			return nil, unix.ENODEV
+		}
+		// Linux refuses who would write (drivers/char/hw_random/core.c, rng_dev_open).
+		if flags&unix.O_ACCMODE != unix.O_RDONLY {
+			return nil, unix.EINVAL
+		}
+		return &hwrng{source: f.config.Entropy}, nil
 	case unix.Mkdev(ttyAuxMajor, ttyMinor):
 		t := tty.Controlling(c)
 		if t == nil {
@@ -195,6 +213,45 @@ func (r *urandom) Seek(int64, int) (int64, error) { return 0, nil }
 type random struct{ urandom }
 
 func (*random) EventRegister(*waiter.Entry) error { return nil }
+
+// hwrng gives the random bytes of a device as they are. A read waits for the first ones.
+type hwrng struct {
+	vfs.BaseFile
+	source *entropy.Source
+}
+
+func (h *hwrng) Read(_ *vfs.Context, dst *mm.Buffer, _ int64) (int, error) {
+	var piece [64]byte
+	defer clear(piece[:])
+	total := 0
+	for dst.Len() > 0 {
+		n, err := h.source.Take(piece[:min(len(piece), dst.Len())])
+		if err != nil {
+			err = unix.ENODEV
+		} else if n == 0 {
+			err = unix.EAGAIN
+		} else {
+			n, err = dst.CopyOut(piece[:n])
+			total += n
+		}
+		if err != nil {
+			if total > 0 {
+				err = nil
+			}
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// Seekable says no: it has no place.
+func (*hwrng) Seekable() bool { return false }
+
+// Readiness says whether there is something to read.
+func (h *hwrng) Readiness(mask waiter.EventMask) waiter.EventMask { return h.source.Readiness(mask) }
+
+func (h *hwrng) EventRegister(e *waiter.Entry) error { return h.source.EventRegister(e) }
+func (h *hwrng) EventUnregister(e *waiter.Entry)     { h.source.EventUnregister(e) }
 
 // Fill fills dst with random bytes that come from source: getrandom(2) too.
 func Fill(source func([]byte), dst *mm.Buffer) (int, error) {

@@ -276,6 +276,7 @@ func (f *FS) stat() string {
 func meminfo() string {
 	s := metal.Frames()
 	kib := func(frames uint64) uint64 { return frames * (metal.FrameSize / 1024) }
+	total := s.Total - s.ByOwner[metal.OwnerBalloon] // what the host has borrowed isn't the machine's
 	cached := s.ByOwner[metal.OwnerPageCache]
 	available := s.Free - min(s.Free, s.Reserve)
 	var b strings.Builder
@@ -283,7 +284,7 @@ func meminfo() string {
 		name string
 		kib  uint64
 	}{
-		{"MemTotal", kib(s.Total)}, {"MemFree", kib(s.Free)}, {"MemAvailable", kib(available)}, {"Buffers", 0},
+		{"MemTotal", kib(total)}, {"MemFree", kib(s.Free)}, {"MemAvailable", kib(available)}, {"Buffers", 0},
 		{"Cached", kib(cached)}, {"SwapCached", 0}, {"Active", kib(s.ByOwner[metal.OwnerProgram])}, {"Inactive", 0},
 		{"Active(anon)", kib(s.ByOwner[metal.OwnerProgram])}, {"Inactive(anon)", 0}, {"Active(file)", 0}, {"Inactive(file)", 0},
 		{"Unevictable", 0}, {"Mlocked", 0}, {"SwapTotal", 0}, {"SwapFree", 0}, {"Dirty", 0}, {"Writeback", 0},

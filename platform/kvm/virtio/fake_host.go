@@ -47,6 +47,13 @@ func (f *Fake) SetConfig(off int, p []byte) {
 	f.raise()
 }
 
+// Config returns the word of the configuration at off.
+func (f *Fake) Config(off int) uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return le.Uint32(f.config[off:])
+}
+
 // Take takes the next chain of a queue: not ok if there is none.
 func (f *Fake) Take(queue int) (head uint32, out, in [][]byte, ok bool) {
 	f.mu.Lock()
@@ -193,6 +200,12 @@ func (t fakeTransport) config8(off int) uint8 {
 	t.f.mu.Lock()
 	defer t.f.mu.Unlock()
 	return t.f.config[off]
+}
+
+func (t fakeTransport) setConfig32(off int, v uint32) {
+	t.f.mu.Lock()
+	defer t.f.mu.Unlock()
+	le.PutUint32(t.f.config[off:], v)
 }
 
 func (t fakeTransport) generation() uint32 { return 0 }

@@ -143,6 +143,8 @@ func (d *mmioDeviceAt) configLen() int { return mmioBytes - mmioConfig }
 
 func (d *mmioDeviceAt) config8(off int) uint8 { return d.r.Load8(mmioConfig + uint32(off)) }
 
+func (d *mmioDeviceAt) setConfig32(off int, v uint32) { d.r.Store32(mmioConfig+uint32(off), v) }
+
 func (d *mmioDeviceAt) generation() uint32 {
 	if d.old {
 		return 0 // the legacy interface has none

@@ -207,6 +207,7 @@ func (d *pciDevice) acknowledge() (config bool) {
 	return d.byMessage || d.isr.Load8(0)&isrConfig != 0
 }
 
-func (d *pciDevice) configLen() int        { return d.configSize }
-func (d *pciDevice) config8(off int) uint8 { return d.config.Load8(uint32(off)) }
-func (d *pciDevice) generation() uint32    { return uint32(d.common.Load8(commonGeneration)) }
+func (d *pciDevice) configLen() int                { return d.configSize }
+func (d *pciDevice) config8(off int) uint8         { return d.config.Load8(uint32(off)) }
+func (d *pciDevice) setConfig32(off int, v uint32) { d.config.Store32(uint32(off), v) }
+func (d *pciDevice) generation() uint32            { return uint32(d.common.Load8(commonGeneration)) }

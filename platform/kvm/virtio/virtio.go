@@ -83,6 +83,7 @@ type transport interface {
 	setConfigInterrupt(n int) error
 	configLen() int
 	config8(off int) uint8
+	setConfig32(off int, v uint32)
 	generation() uint32
 }
 
@@ -252,6 +253,15 @@ func (d *Device) fail(why string) {
 	for _, q := range queues {
 		q.abort(err == nil, fmt.Errorf("%v: %s: %w", d, why, ErrBroken))
 	}
+}
+
+// SetConfig32 writes a word of the configuration, little-endian, at off: an error if it hasn't that much.
+func (d *Device) SetConfig32(off int, v uint32) error {
+	if n := d.t.configLen(); off < 0 || off+4 > n {
+		return fmt.Errorf("%v: its configuration has %d bytes, %d are needed", d, n, off+4)
+	}
+	d.t.setConfig32(off, v)
+	return nil
 }
 
 // Config copies the device's configuration from off into p: an error if it hasn't that much.

@@ -84,11 +84,12 @@ type fakeInterrupt chan struct{}
 func (i fakeInterrupt) Wait() { <-i }
 func (i fakeInterrupt) Done() {}
 
-func (f *fakeDevice) acknowledge() bool            { return false }
-func (f *fakeDevice) setConfigInterrupt(int) error { return nil }
-func (f *fakeDevice) configLen() int               { return len(f.config) }
-func (f *fakeDevice) config8(off int) uint8        { return f.config[off] }
-func (f *fakeDevice) generation() uint32           { return 0 }
+func (f *fakeDevice) acknowledge() bool             { return false }
+func (f *fakeDevice) setConfigInterrupt(int) error  { return nil }
+func (f *fakeDevice) configLen() int                { return len(f.config) }
+func (f *fakeDevice) config8(off int) uint8         { return f.config[off] }
+func (f *fakeDevice) setConfig32(off int, v uint32) { le.PutUint32(f.config[off:], v) }
+func (f *fakeDevice) generation() uint32            { return 0 }
 
 func (f *fakeDevice) notify(int) {
 	f.mu.Lock()

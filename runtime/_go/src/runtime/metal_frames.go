@@ -18,6 +18,7 @@ const (
 	metalOwnerProgram
 	metalOwnerPageCache
 	metalOwnerPageTable
+	metalOwnerBalloon
 	metalOwnerGoHeap
 	metalOwnerKernel
 	metalOwners
