@@ -10,11 +10,10 @@ import (
 	"elver/vfs"
 )
 
-// Sizes of buffers (socket(7)): net.core.wmem_default and wmem_max, and the least that SO_SNDBUF and
-// SO_RCVBUF set. forcedBuffer bounds what a privileged program may ask for.
+// Sizes of buffers (socket(7)): net.core.wmem_default and wmem_max unless they are set, and the least that
+// SO_SNDBUF and SO_RCVBUF set. forcedBuffer bounds what a privileged program may ask for.
 const (
-	DefaultBuffer = 212992
-	maxBuffer     = 212992
+	defaultBuffer = 212992
 	minSend       = 4608
 	minReceive    = 2304
 	forcedBuffer  = 64 << 20
@@ -35,6 +34,11 @@ type Base struct {
 
 	receiveTimeout, sendTimeout atomic.Int64 // in nanoseconds, 0: none
 
+	// PeekOffset is SO_PEEK_OFF: where a peek begins, negative: at the start, always. A socket that knows it
+	// handles the option by SetPeekOffset.
+	PeekOffset atomic.Int32
+	filter     atomic.Pointer[Filter]
+
 	tracked tracked // guarded by trackMu
 
 	mu       sync.Mutex
@@ -47,9 +51,10 @@ type Base struct {
 // Init sets what socket(2) was called with.
 func (b *Base) Init(family, typ, protocol int) {
 	b.family, b.typ, b.protocol = family, typ, protocol
-	b.SendBuffer.Store(DefaultBuffer)
-	b.ReceiveBuffer.Store(DefaultBuffer)
+	b.SendBuffer.Store(sendDefault.Load())
+	b.ReceiveBuffer.Store(receiveDefault.Load())
 	b.LowWater.Store(1)
+	b.PeekOffset.Store(-1)
 }
 
 // Inherit makes b, of a connection, what the listening socket from is.
@@ -63,6 +68,7 @@ func (b *Base) Inherit(from *Base) {
 	}
 	b.receiveTimeout.Store(from.receiveTimeout.Load())
 	b.sendTimeout.Store(from.sendTimeout.Load())
+	b.PeekOffset.Store(from.PeekOffset.Load())
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	b.lingerOn, b.linger, b.priority, b.mark = from.lingerOn, from.linger, from.priority, from.mark
@@ -153,9 +159,9 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 		}
 		b.set(name, v != 0)
 	case unix.SO_SNDBUF:
-		b.SendBuffer.Store(bufferSize(v, maxBuffer, minSend))
+		b.SendBuffer.Store(bufferSize(v, uint32(sendMost.Load()), minSend))
 	case unix.SO_RCVBUF:
-		b.ReceiveBuffer.Store(bufferSize(v, maxBuffer, minReceive))
+		b.ReceiveBuffer.Store(bufferSize(v, uint32(receiveMost.Load()), minReceive))
 	case unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE:
 		if !c.Creds.HasCap(unix.CAP_NET_ADMIN) {
 			return unix.EPERM
@@ -201,6 +207,8 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 			b.priority = uint32(v)
 		}
 		b.mu.Unlock()
+	case unix.SO_PEEK_OFF:
+		return unix.EOPNOTSUPP
 	case unix.SO_TYPE, unix.SO_PROTOCOL, unix.SO_DOMAIN, unix.SO_ERROR, unix.SO_ACCEPTCONN:
 		return unix.ENOPROTOOPT
 	default:
@@ -212,7 +220,7 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 // bufferSize doubles the size that a program asks for, as Linux does for its own bookkeeping. A
 // negative one is large, as there.
 func bufferSize(v int32, most uint32, least int32) int32 {
-	return max(int32(2*min(uint32(v), most)), least)
+	return max(int32(2*min(uint32(v), most, forcedBuffer)), least)
 }
 
 func (b *Base) set(option int, on bool) {
@@ -276,6 +284,12 @@ func (b *Base) Option(c *vfs.Context, level, name int, value []byte) (int, error
 			v = b.mark
 		}
 		b.mu.Unlock()
+	case unix.SO_PEEK_OFF:
+		return 0, unix.EOPNOTSUPP
+	case unix.SO_LOCK_FILTER:
+		if f := b.filter.Load(); f != nil && f.locked {
+			v = 1
+		}
 	case unix.SO_ACCEPTCONN:
 	case unix.SO_INCOMING_CPU:
 	default:

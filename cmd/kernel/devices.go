@@ -24,9 +24,9 @@ type devices struct {
 
 const (
 	// logWait is how long the machine waits for a console of virtio's to say that it is one.
-	logWait = 200 * time.Millisecond
+	logWait = 10 * time.Second
 	// seedWait is how long it waits for the first random bytes of the host's if the CPU has none.
-	seedWait = 200 * time.Millisecond
+	seedWait = 10 * time.Second
 	// reseedWait is how long the host may take for later ones.
 	reseedWait = time.Minute
 	seedBytes  = 64

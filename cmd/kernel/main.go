@@ -142,7 +142,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
 		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
-		Net:     procNet(network),
+		Net:     procNet(network), NetSettings: netSettings(network),
 	})
 	if err != nil {
 		return elf.StatusFailed, err

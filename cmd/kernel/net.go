@@ -22,6 +22,7 @@ import (
 	"elver/platform/kvm/virtio"
 	"elver/vfs"
 	"elver/vfs/ninep"
+	"elver/vfs/procfs"
 	"elver/vfs/tmpfs"
 )
 
@@ -48,6 +49,15 @@ func procNet(network *inet.Network) map[string]func() string {
 	files["unix"] = unixsocket.Proc
 	files["netlink"] = netlink.Proc
 	return files
+}
+
+// netSettings makes the files of /proc/sys/net that can be set.
+func netSettings(network *inet.Network) []procfs.Setting {
+	var list []procfs.Setting
+	for _, s := range network.Settings() {
+		list = append(list, procfs.Setting(s))
+	}
+	return list
 }
 
 // startNetwork makes the machine's network cards interfaces, with the addresses of netdev.ip in their

@@ -1,5 +1,6 @@
-// Package bpf is the classic Berkeley packet filter as seccomp(2) uses it: programs of at most 4096
-// instructions without loops that look at 64 bytes about a system call.
+// Package bpf is the classic Berkeley packet filter: programs of at most 4096 instructions without loops, as
+// seccomp(2) uses them, which look at 64 bytes about a system call, and as sockets do (SO_ATTACH_FILTER in
+// socket(7)), which look at a packet.
 package bpf
 
 import (
@@ -64,12 +65,14 @@ const (
 // Check refuses with EINVAL what Linux refuses of a filter for system calls: instructions that don't exist
 // or aren't for that, loads beyond the data, jumps beyond the end, division by a constant zero, a path that
 // reads memory before it wrote it, an end without a return.
-func Check(p []Instruction) error {
+func Check(p []Instruction) error { return check(p, Instruction.allowed) }
+
+func check(p []Instruction, allowed func(Instruction) bool) error {
 	if len(p) == 0 || len(p) > MaxInstructions {
 		return unix.EINVAL
 	}
 	for pc, i := range p {
-		if !i.allowed() || !i.staysInside(len(p)-pc-1) {
+		if !allowed(i) || !i.staysInside(len(p)-pc-1) {
 			return unix.EINVAL
 		}
 	}
@@ -84,6 +87,13 @@ func (i Instruction) allowed() bool {
 	switch i.Code {
 	case loadAbsolute:
 		return i.K < DataSize && i.K%4 == 0
+	}
+	return i.allowedAnywhere()
+}
+
+// allowedAnywhere is allowed for instructions that load nothing of what the program looks at.
+func (i Instruction) allowedAnywhere() bool {
+	switch i.Code {
 	case loadMemory, loadXMemory, store, storeX:
 		return i.K < memoryWords
 	case loadImmediate, loadLength, loadXImmediate, loadXLength, returnK, returnA, toX, toA:

@@ -41,10 +41,16 @@ const (
 	maxTCPBuffer     = 4 << 20
 )
 
+// Ports that are chosen for who doesn't choose one: net.ipv4.ip_local_port_range.
+const firstLocalPort, lastLocalPort = 32768, 60999
+
 // Network is a network stack with its interfaces.
 type Network struct {
 	once  sync.Once
 	stack *stack.Stack
+
+	settings settings
+	bindMu   sync.Mutex // is held while a socket is bound
 
 	changed  func(Event)
 	routesMu sync.Mutex // is held while routes change
@@ -81,9 +87,8 @@ func (n *Network) start() {
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &cubic)
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
-	s.SetOption(tcpip.SendBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
-	s.SetOption(tcpip.ReceiveBufferSizeOption{Min: minTCPBuffer, Default: net.DefaultBuffer, Max: maxTCPBuffer})
-	s.SetPortRange(32768, 60999) // net.ipv4.ip_local_port_range
+	n.setBuffers(s)
+	s.SetPortRange(firstLocalPort, lastLocalPort)
 	n.stack, n.next = s, LoopbackNIC+1
 	must(s.CreateNICWithOptions(LoopbackNIC, loopback.New(), stack.NICOptions{Name: "lo"}))
 	for _, a := range []struct {
@@ -190,6 +195,9 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 	case typ == unix.SOCK_DGRAM && (protocol == 0 || protocol == unix.IPPROTO_UDP):
 		transport, protocol = udp.ProtocolNumber, unix.IPPROTO_UDP
 	case typ == unix.SOCK_DGRAM && protocol == pingProtocol:
+		if !f.Network.set().mayPing(c.Creds.EGID, c.Creds.Groups) {
+			return nil, unix.EACCES
+		}
 		transport = ping
 	case typ == unix.SOCK_RAW:
 		if !c.Creds.HasCap(unix.CAP_NET_RAW) {
@@ -218,6 +226,9 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 		return nil, errnoOf(err)
 	}
 	endpoint.SocketOptions().SetDelayOption(typ == unix.SOCK_STREAM) // Nagle's algorithm is on
+	if f.Number == unix.AF_INET6 && f.Network.set().v6Only.Load() {
+		endpoint.SocketOptions().SetV6Only(true)
+	}
 	s := &Socket{network: f.Network, queue: queue}
 	s.Init(f.Number, typ, protocol)
 	s.endpoint.Store(&endpoint)

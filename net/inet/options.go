@@ -51,13 +51,26 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 		if err := s.setSocketOption(c, name, value); err != nil {
 			return err
 		}
-	} else if err := s.apply(level, name, value); err != nil {
-		return err
+	} else {
+		// A socket that takes what is others' (ip(7)).
+		if transparent(level, name) && !c.Creds.HasCap(unix.CAP_NET_RAW) && !c.Creds.HasCap(unix.CAP_NET_ADMIN) {
+			if v, err := valueOf(level, value); err != nil || v != 0 {
+				return unix.EPERM
+			}
+		}
+		if err := s.apply(level, name, value); err != nil {
+			return err
+		}
 	}
 	if s.stream() || remembered(level, name) {
 		s.keep(option{level, name, bytes.Clone(value)})
 	}
 	return nil
+}
+
+// transparent says whether an option is IP_TRANSPARENT or IPv6's.
+func transparent(level, name int) bool {
+	return level == unix.IPPROTO_IP && name == unix.IP_TRANSPARENT || level == unix.IPPROTO_IPV6 && name == unix.IPV6_TRANSPARENT
 }
 
 // remembered says whether an option does nothing here but that it is there: hints, and what concerns what
@@ -77,7 +90,7 @@ func remembered(level, name int) bool {
 		}
 	case unix.IPPROTO_IPV6:
 		switch name {
-		case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG:
+		case unix.IPV6_MTU_DISCOVER, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_DONTFRAG, unix.IPV6_FREEBIND, unix.IPV6_TRANSPARENT:
 			return true
 		}
 	}
@@ -139,8 +152,16 @@ func (s *Socket) apply(level, name int, value []byte) error {
 func (s *Socket) setSocketOption(c *vfs.Context, name int, value []byte) error {
 	switch name {
 	case unix.SO_BINDTODEVICE:
-	case unix.SO_ATTACH_FILTER, unix.SO_DETACH_FILTER:
-		return unix.ENOPROTOOPT
+	case unix.SO_ATTACH_FILTER, unix.SO_DETACH_FILTER, unix.SO_LOCK_FILTER:
+		if s.stream() { // what TCP receives are no packets here
+			return unix.ENOPROTOOPT
+		}
+		return s.SetFilter(c, name, value)
+	case unix.SO_PEEK_OFF:
+		if !s.stream() { // netstack shows the first datagram alone
+			return unix.EOPNOTSUPP
+		}
+		return s.SetPeekOffset(value)
 	default:
 		if err := s.Base.SetOption(c, unix.SOL_SOCKET, name, value); err != nil {
 			return err
@@ -425,6 +446,11 @@ func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, err
 		switch name {
 		case unix.SO_ERROR:
 			s.hasError()
+		case unix.SO_PEEK_OFF:
+			if !s.stream() {
+				return 0, unix.EOPNOTSUPP
+			}
+			return put32(value, int(s.PeekOffset.Load())), nil
 		case unix.SO_ACCEPTCONN:
 			return put32(value, number(s.listening.Load())), nil
 		case unix.SO_SNDBUF:
@@ -544,13 +570,27 @@ func (s *Socket) maxSegment() int {
 func (s *Socket) keptValue(level, name, first int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.kept {
-		if o.level == level && o.name == name {
-			v, _ := valueOf(o.level, o.value)
-			return v
-		}
+	if v, ok := s.keptOf(level, name); ok {
+		return v
 	}
 	return first
+}
+
+// keptOf returns the value that an option was set to. Precondition: mu is held.
+func (s *Socket) keptOf(level, name int) (v int, ok bool) {
+	for _, o := range s.kept {
+		if o.level == level && o.name == name {
+			v, _ = valueOf(o.level, o.value)
+			return v, true
+		}
+	}
+	return 0, false
+}
+
+// keptOn says whether an option was switched on. Precondition: mu is held.
+func (s *Socket) keptOn(level, name int) bool {
+	v, _ := s.keptOf(level, name)
+	return v != 0
 }
 
 // linuxState returns the state of a TCP endpoint as Linux numbers it (include/net/tcp_states.h).

@@ -41,16 +41,20 @@ type Socket struct {
 	// holding says that a datagram is held back by MSG_MORE or UDP_CORK.
 	holding atomic.Bool
 
+	filterMu sync.Mutex // is held while a filter looks at what waits
+
 	errorsMu sync.Mutex
 	errors   []*tcpip.SockError // for MSG_ERRQUEUE
 
 	mu      sync.Mutex // guards what follows, and is held while the socket is bound
 	isBound bool
-	boundTo tcpip.FullAddress // what bind(2) asked for
-	kept    []option          // what was set on the endpoint of a stream
-	uncork  *time.Timer       // sends what a cork held back for long
-	held    []byte            // the datagram that is held back
-	heldFor *tcpip.FullAddress
+	// portLater says that boundTo has no port yet, nor is the endpoint bound.
+	portLater bool
+	boundTo   tcpip.FullAddress // what bind(2) asked for
+	kept      []option          // what was set on the endpoint of a stream
+	uncork    *time.Timer       // sends what a cork held back for long
+	held      []byte            // the datagram that is held back
+	heldFor   *tcpip.FullAddress
 }
 
 const (
@@ -74,6 +78,9 @@ func (s *Socket) Seekable() bool { return false }
 // Readiness says what the socket is ready for, as tcp_poll and datagram_poll of Linux do.
 func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	always := mask | waiter.EventErr | waiter.EventHUp
+	if f := s.Filters(); f != nil {
+		s.screen(f)
+	}
 	r := s.ep().Readiness(always | waiter.ReadableEvents | waiter.WritableEvents)
 	if s.Error.Load() != 0 {
 		r |= waiter.EventErr
@@ -239,9 +246,6 @@ func (s *Socket) renew() error {
 	return nil
 }
 
-// privilegedPorts end before this one (ip(7)).
-const privilegedPorts = 1024
-
 // Bind is bind(2): EINVAL, EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT.
 func (s *Socket) Bind(c *vfs.Context, addr []byte) error {
 	family, err := familyOf(addr)
@@ -260,20 +264,81 @@ func (s *Socket) Bind(c *vfs.Context, addr []byte) error {
 	if err != nil {
 		return err
 	}
-	if a.Port != 0 && a.Port < privilegedPorts && !c.Creds.HasCap(unix.CAP_NET_BIND_SERVICE) {
+	if a.Port != 0 && int32(a.Port) < s.network.set().unprivileged.Load() && !c.Creds.HasCap(unix.CAP_NET_BIND_SERVICE) {
 		return unix.EACCES
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.isBound {
+	if s.isBound && !s.portLater { // without a port, a socket isn't bound yet to Linux
 		return unix.EINVAL
+	}
+	s.isBound, s.portLater = false, false
+	if a.Port == 0 && a.Addr.Len() != 0 && s.keptOn(unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT) {
+		return s.bindLater(a)
 	}
 	return s.bind(a)
 }
 
+// bindLater is bind of a socket that gets its port when it connects (IP_BIND_ADDRESS_NO_PORT in ip(7)).
+// Precondition: mu is held.
+func (s *Socket) bindLater(a tcpip.FullAddress) error {
+	protocol := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	if a.Addr.Len() == header.IPv6AddressSize && !header.IsV4MappedAddress(a.Addr) {
+		protocol = ipv6.ProtocolNumber
+	} else if a.Addr.Len() == header.IPv6AddressSize {
+		b := a.Addr.As16()
+		if s.network.Stack().CheckLocalAddress(a.NIC, protocol, tcpip.AddrFrom4([4]byte(b[12:]))) != 0 {
+			s.isBound, s.boundTo, s.portLater = true, a, true
+			return nil
+		}
+	}
+	if !s.mayBindAnywhere() && s.network.Stack().CheckLocalAddress(a.NIC, protocol, a.Addr) == 0 {
+		return unix.EADDRNOTAVAIL
+	}
+	s.isBound, s.boundTo, s.portLater = true, a, true
+	return nil
+}
+
+// choosePort binds a socket that bindLater left without a port. Precondition: mu is held.
+func (s *Socket) choosePort() error {
+	if !s.portLater {
+		return nil
+	}
+	s.portLater = false
+	return s.bind(s.boundTo)
+}
+
+// mayBindAnywhere says whether the socket may have an address that the machine hasn't: IP_FREEBIND and
+// IP_TRANSPARENT in ip(7). Precondition: mu is held.
+func (s *Socket) mayBindAnywhere() bool {
+	family, _, _ := s.Kind()
+	if s.network.set().nonLocal[0].Load() && family == unix.AF_INET || s.network.set().nonLocal[1].Load() && family == unix.AF_INET6 {
+		return true
+	}
+	return s.keptOn(unix.IPPROTO_IP, unix.IP_FREEBIND) || s.keptOn(unix.IPPROTO_IP, unix.IP_TRANSPARENT) ||
+		s.keptOn(unix.IPPROTO_IPV6, unix.IPV6_FREEBIND) || s.keptOn(unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT)
+}
+
+// bindEndpoint binds the endpoint. To netstack, an address is the machine's while its interfaces take any:
+// no other socket is bound meanwhile. Precondition: mu is held.
+func (s *Socket) bindEndpoint(a tcpip.FullAddress) tcpip.Error {
+	n := s.network
+	n.bindMu.Lock()
+	defer n.bindMu.Unlock()
+	err := s.ep().Bind(a)
+	if _, foreign := err.(*tcpip.ErrBadLocalAddress); !foreign || !s.mayBindAnywhere() {
+		return err
+	}
+	for id := range n.Stack().NICInfo() {
+		n.Stack().SetSpoofing(id, true)
+		defer n.Stack().SetSpoofing(id, false)
+	}
+	return s.ep().Bind(a)
+}
+
 // bind binds the endpoint. Precondition: mu is held.
 func (s *Socket) bind(a tcpip.FullAddress) error {
-	switch err := s.ep().Bind(a); err.(type) {
+	switch err := s.bindEndpoint(a); err.(type) {
 	case nil:
 		s.isBound, s.boundTo = true, a
 		return nil
@@ -312,6 +377,12 @@ func (s *Socket) Connect(_ *vfs.Context, addr []byte) (waiter.Waitable, error) {
 		}
 		return nil, s.connect(a)
 	}
+	s.mu.Lock()
+	err = s.choosePort()
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	return nil, unreachable(s.ep().Connect(a))
 }
 
@@ -346,6 +417,9 @@ func (s *Socket) connect(a tcpip.FullAddress) error {
 		}
 		return unix.EISCONN
 	}
+	if err := s.choosePort(); err != nil {
+		return err
+	}
 	err := s.ep().Connect(a)
 	if _, begun := err.(*tcpip.ErrConnectStarted); begun {
 		s.connecting.Store(true)
@@ -368,23 +442,21 @@ func (s *Socket) disconnect() error {
 	return s.renew()
 }
 
-// Bounds of a backlog: listen(2), net.core.somaxconn.
-const maxBacklog = 4096
-
 // Listen is listen(2): EOPNOTSUPP, EADDRINUSE, EINVAL.
 func (s *Socket) Listen(_ *vfs.Context, backlog int) error {
 	if !s.stream() {
 		return unix.EOPNOTSUPP
 	}
-	if backlog < 0 || backlog > maxBacklog {
-		backlog = maxBacklog
-	}
+	backlog = net.Backlog(backlog)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.isBound && tcp.EndpointState(s.ep().State()) == tcp.StateInitial {
 		if err := s.bind(tcpip.FullAddress{}); err != nil {
 			return err
 		}
+	}
+	if err := s.choosePort(); err != nil {
+		return err
 	}
 	// Linux completes one connection more than the backlog says.
 	if err := s.ep().Listen(backlog + 1); err != nil {
@@ -474,6 +546,11 @@ func (s *Socket) Name(to []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errnoOf(err)
 	}
+	s.mu.Lock()
+	if s.portLater {
+		a = s.boundTo
+	}
+	s.mu.Unlock()
 	family, _, _ := s.Kind()
 	return appendAddress(to, family, a), nil
 }
@@ -507,9 +584,18 @@ func (s source) Read(p []byte) (int, error) {
 type sink struct {
 	*mm.Buffer
 	drop bool
+	skip int // bytes to leave out
 }
 
 func (s *sink) Write(p []byte) (n int, err error) {
+	if s.skip > 0 {
+		k := min(len(p), s.skip)
+		s.skip -= k
+		if n, err = s.Write(p[k:]); err == nil || n > 0 || k == len(p) {
+			return n + k, err
+		}
+		return n, err
+	}
 	k := min(len(p), s.Len())
 	if s.drop {
 		s.Skip(k)
@@ -724,7 +810,19 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 			return 0, unix.EAGAIN
 		}
 	}
+	if f := s.Filters(); f != nil && !stream {
+		return s.receiveFiltered(f, dst, m)
+	}
 	to := sink{Buffer: dst, drop: stream && m.Flags&unix.MSG_TRUNC != 0}
+	if peek && stream {
+		if to.skip = int(max(s.PeekOffset.Load(), 0)); to.skip > 0 {
+			if w := (&bytesWanted{s, to.skip + 1}); w.Readiness(waiter.ReadableEvents) == 0 {
+				m.Wait = w
+				return 0, unix.EAGAIN
+			}
+		}
+	}
+	skip := to.skip
 	r, err := s.ep().Read(&to, tcpip.ReadOptions{Peek: peek, NeedRemoteAddr: !stream})
 	if err != nil {
 		switch err.(type) {
@@ -751,6 +849,11 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 		}
 	}
 	if stream {
+		if skip > 0 {
+			// What a peek left out is no part of it; without more, the end has come.
+			r.Count = max(r.Count-skip, 0)
+		}
+		s.Peeked(r.Count, !peek)
 		if !peek {
 			s.ep().ModerateRecvBuf(r.Count)
 		}

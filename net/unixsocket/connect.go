@@ -170,7 +170,7 @@ func (s *Socket) Listen(c *vfs.Context, backlog int) error {
 		links.Unlock()
 		return unix.EINVAL
 	}
-	s.backlog.Store(int32(min(uint32(backlog), maxBacklog)))
+	s.backlog.Store(int32(net.Backlog(backlog)))
 	s.state.Store(stateListening)
 	s.partner = net.Partner(c)
 	links.Unlock()

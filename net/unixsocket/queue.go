@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"elver/kernel/mm"
+	"elver/runtime/metal"
 	"elver/vfs"
 )
 
@@ -49,6 +51,15 @@ func (q *queue) push() *record {
 	}
 	q.count.Store(int32(n + 1))
 	return q.at(n)
+}
+
+// last returns a copy of the last n bytes. Precondition: mu is held, they are there.
+func (q *queue) last(n int) []byte {
+	p := make([]byte, n)
+	b := mm.KernelBuffer(p)
+	f := &q.data
+	q.data.copyTo(&b, int(f.used-1)*metal.FrameSize+f.end-f.start-n, n)
+	return p
 }
 
 // pop takes the oldest record out; its bytes are gone already. Precondition: mu is held.

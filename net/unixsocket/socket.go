@@ -31,10 +31,9 @@ import (
 
 // Limits (unix(7), listen(2)).
 const (
-	maxDatagrams  = 10   // net.unix.max_dgram_qlen
-	maxBacklog    = 4096 // net.core.somaxconn
-	messageCharge = 768  // what a message costs beside its bytes, as in Linux
-	runCharge     = 128  // and a run of bytes of a stream
+	maxDatagrams  = 10  // net.unix.max_dgram_qlen
+	messageCharge = 768 // what a message costs beside its bytes, as in Linux
+	runCharge     = 128 // and a run of bytes of a stream
 	sizeofPath    = 108
 	sizeofAddress = 2 + sizeofPath
 )
@@ -380,6 +379,11 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 
 // SetOption is setsockopt(2).
 func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error {
+	if level == unix.SOL_SOCKET && name == unix.SO_PEEK_OFF {
+		return s.SetPeekOffset(value)
+	} else if level == unix.SOL_SOCKET && net.IsFilterOption(name) {
+		return s.SetFilter(c, name, value)
+	}
 	err := s.Base.SetOption(c, level, name, value)
 	if err == nil && level == unix.SOL_SOCKET && (name == unix.SO_SNDBUF || name == unix.SO_SNDBUFFORCE) {
 		s.queue.Notify(writable)
@@ -391,6 +395,8 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, error) {
 	if level == unix.SOL_SOCKET {
 		switch name {
+		case unix.SO_PEEK_OFF:
+			return put32(value, uint32(s.PeekOffset.Load())), nil
 		case unix.SO_ACCEPTCONN:
 			return put32(value, boolean(s.state.Load() == stateListening)), nil
 		case unix.SO_PEERCRED:

@@ -1,9 +1,12 @@
 package unixsocket
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel/bpf"
 	"elver/kernel/mm"
 	"elver/net"
 	"elver/vfs"
@@ -207,11 +210,18 @@ func (s *Socket) sendTo(c *vfs.Context, src *mm.Buffer, n int, m *net.Message, p
 	}
 	rights := m.Rights
 	err := s.sendLocked(c, src, n, m, p)
-	if err != nil {
+	if err == errUnwanted {
+		discard(rights)
+		m.Rights = nil
+		return nil
+	} else if err != nil {
 		land(rights)
 	}
 	return err
 }
+
+// errUnwanted says that p's filter refuses the message, of which Linux tells the sender nothing.
+var errUnwanted = errors.New("unwanted")
 
 func (s *Socket) sendLocked(c *vfs.Context, src *mm.Buffer, n int, m *net.Message, p *Socket) error {
 	q := &p.in
@@ -230,6 +240,13 @@ func (s *Socket) sendLocked(c *vfs.Context, src *mm.Buffer, n int, m *net.Messag
 	if done, err := q.data.add(src, n); err != nil {
 		q.data.undo(done)
 		return err
+	}
+	if f := p.Filters(); f != nil {
+		wanted := f.Run(&bpf.Packet{Data: q.last(n), Network: -1, Link: -1})
+		if q.data.undo(n - wanted); wanted == 0 {
+			return errUnwanted
+		}
+		n = wanted
 	}
 	r := q.push()
 	r.length, r.charge, r.from = n, messageCharge+16*len(m.Rights), s
@@ -258,8 +275,16 @@ func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (
 		return 0, unix.EOPNOTSUPP
 	}
 	q := &s.in
+	peek := m.Flags&unix.MSG_PEEK != 0
+	var x transfer
+	if peek {
+		x.skip = int(max(s.PeekOffset.Load(), 0))
+	}
 	q.mu.Lock()
-	if q.count.Load() == 0 {
+	if q.count.Load() == 0 || x.skip > 0 && q.bytes.Load() <= int64(x.skip) {
+		if x.skip > 0 {
+			m.Wait = &bytesBeyond{s, int64(x.skip)}
+		}
 		q.mu.Unlock()
 		if err := s.TakeError(); err != nil {
 			return 0, err
@@ -269,12 +294,12 @@ func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (
 		}
 		return 0, unix.EAGAIN
 	}
-	var x transfer
-	err := x.run(q, dst, m.Flags&unix.MSG_PEEK != 0, s.On(unix.SO_PASSCRED))
+	err := x.run(q, dst, peek, s.On(unix.SO_PASSCRED))
 	q.mu.Unlock()
 	if x.paid > 0 {
 		x.from.uncharge(x.paid)
 	}
+	s.Peeked(x.done, !peek)
 	if x.done == 0 && err != nil {
 		discardPeeked(x.rights, m)
 		return 0, err
@@ -311,24 +336,45 @@ type transfer struct {
 	creds  unix.Ucred
 	rights []*vfs.Description
 	stop   bool // no more may come with it
+	skip   int  // bytes that a peek leaves out
+}
+
+// bytesBeyond is a stream, readable when it has more than that many bytes or no more will come.
+type bytesBeyond struct {
+	*Socket
+	count int64
+}
+
+func (b *bytesBeyond) Readiness(mask waiter.EventMask) waiter.EventMask {
+	r := b.Socket.Readiness(mask | waiter.EventRdHUp)
+	if r&(waiter.EventRdHUp|waiter.EventHUp|waiter.EventErr) == 0 && b.in.bytes.Load() <= b.count {
+		r &^= waiter.ReadableEvents
+	}
+	return r & (mask | waiter.EventErr | waiter.EventHUp)
 }
 
 // run moves bytes from q to dst. Precondition: q.mu is held, there is a record.
 func (x *transfer) run(q *queue, dst *mm.Buffer, peek, passCreds bool) error {
-	x.from, x.creds = q.at(0).from, q.at(0).creds
-	for i := 0; i < int(q.count.Load()); {
+	first, begin := 0, x.skip // the record to begin with
+	for x.skip > 0 && x.skip >= q.at(first).length {
+		x.skip -= q.at(first).length
+		first++
+	}
+	x.from, x.creds = q.at(first).from, q.at(first).creds
+	for i := first; i < int(q.count.Load()); {
 		r := q.at(i)
 		if passCreds && r.creds != x.creds {
 			x.stop = true
 			break
 		}
-		n := min(r.length, dst.Len())
+		n := min(r.length-x.skip, dst.Len())
 		if n == 0 {
 			break
 		}
+		x.skip = 0
 		at := 0
 		if peek {
-			at = x.done
+			at = begin + x.done
 		}
 		k, err := q.data.copyTo(dst, at, n)
 		x.done += k
@@ -401,9 +447,22 @@ func (s *Socket) receiveMessage(c *vfs.Context, dst *mm.Buffer, m *net.Message) 
 		return 0, unix.EAGAIN
 	}
 	full := s.full()
-	r := q.at(0)
-	length, charge, from, creds := r.length, r.charge, r.from, r.creds
-	n, err := q.data.copyTo(dst, 0, min(length, dst.Len()))
+	// A peek leaves out what SO_PEEK_OFF says: whole messages, and the beginning of the one that it looks at.
+	at, begin, skip := 0, 0, 0
+	if peek {
+		for skip = int(max(s.PeekOffset.Load(), 0)); skip > 0 && skip >= q.at(at).length; at++ {
+			if at+1 == int(q.count.Load()) {
+				m.Wait = &bytesBeyond{s, q.bytes.Load()}
+				q.mu.Unlock()
+				return 0, unix.EAGAIN
+			}
+			skip -= q.at(at).length
+			begin += q.at(at).length
+		}
+	}
+	r := q.at(at)
+	length, charge, from, creds := r.length-skip, r.charge, r.from, r.creds
+	n, err := q.data.copyTo(dst, begin+skip, min(length, dst.Len()))
 	var x transfer
 	if err == nil || !peek {
 		x.take(r, peek)
@@ -423,6 +482,11 @@ func (s *Socket) receiveMessage(c *vfs.Context, dst *mm.Buffer, m *net.Message) 
 	if err != nil {
 		discardPeeked(x.rights, m)
 		return 0, err
+	}
+	if peek {
+		s.Peeked(n, false)
+	} else {
+		s.Peeked(length, true)
 	}
 	if n < length {
 		m.Got |= unix.MSG_TRUNC

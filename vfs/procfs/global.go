@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -209,18 +210,38 @@ func (f *FS) addGlobal(top *dir) {
 	vm.value("legacy_va_layout", "0", nil)
 
 	net := sys.sub("net")
-	for folder, values := range netValues {
+	folder := func(path string) *dir {
 		d := net
-		for part := range strings.SplitSeq(folder, "/") {
+		for part := range strings.SplitSeq(path, "/") {
 			d = d.sub(part)
 		}
+		return d
+	}
+	for path, values := range netValues {
+		d := folder(path)
 		for _, v := range values {
-			d.constant(v[0], v[1])
+			if !slices.ContainsFunc(f.config.NetSettings, func(s Setting) bool { return s.Path == path+"/"+v[0] }) {
+				d.fixed(v[0], v[1])
+			}
 		}
+	}
+	for _, s := range f.config.NetSettings {
+		at := strings.LastIndexByte(s.Path, '/')
+		folder(s.Path[:at]).numbers(s.Path[at+1:], s.Count, s.Get, s.Set)
 	}
 }
 
-// netValues are the files of /proc/sys/net by folder. They can be read only: what they say is fixed.
+// fixed adds a file that can be written only with what it says already: EINVAL otherwise.
+func (d *dir) fixed(name, value string) {
+	d.file(name, func(*vfs.Context) string { return value + "\n" }).writable(func(_ *vfs.Context, v string) error {
+		if !slices.Equal(strings.Fields(v), strings.Fields(value)) {
+			return unix.EINVAL
+		}
+		return nil
+	})
+}
+
+// netValues are the files of /proc/sys/net by folder, but for NetSettings. What they say is fixed.
 var netValues = map[string][][2]string{
 	"core": {
 		{"somaxconn", "4096"}, {"rmem_default", "212992"}, {"rmem_max", "212992"}, {"wmem_default", "212992"}, {"wmem_max", "212992"},

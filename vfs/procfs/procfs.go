@@ -27,8 +27,18 @@ type Config struct {
 	CPUInfo func() string
 	// Net is /proc/net: names of files and what makes their content.
 	Net map[string]func() string
+	// NetSettings are the files of /proc/sys/net that can be set.
+	NetSettings []Setting
 	// Elver is /proc/elver: names of files and what makes their content.
 	Elver map[string]func() string
+}
+
+// Setting is a file of numbers that can be written.
+type Setting struct {
+	Path  string
+	Count int
+	Get   func() []int
+	Set   func([]int) error
 }
 
 // FS is a /proc or /sys.

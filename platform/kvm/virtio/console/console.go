@@ -49,6 +49,7 @@ const (
 	heard     = 8   // messages that may come at once
 	told      = 8   // and go
 	patience  = 2 * time.Second
+	soon      = 200 * time.Millisecond
 	firstPort = 0
 )
 
@@ -60,7 +61,9 @@ type Console struct {
 	tell   *virtio.Queue
 	free   chan *virtio.Request // frames to write to
 	slots  chan *virtio.Request // messages to send
-	usable chan struct{}        // closed when it is known that the port is a console
+	added  event                // the port is there
+	other  event                // another port is
+	usable event                // the port is a console
 
 	mu   sync.Mutex // guards what follows
 	open bool       // the port is there and a console
@@ -70,13 +73,36 @@ type Console struct {
 	dropped int
 }
 
+// event is something that happens once: closed when it has.
+type event struct {
+	once sync.Once
+	c    chan struct{}
+}
+
+func (e *event) happen() { e.once.Do(func() { close(e.c) }) }
+
+// within waits for it, at most that long, and says whether it has happened.
+func (e *event) within(wait time.Duration) bool {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	select {
+	case <-e.c:
+		return true
+	case <-over.C:
+		return false
+	}
+}
+
 // Open starts a device.
 func Open(v *virtio.Device) (*Console, error) {
 	features, err := v.Start(featureMultiport)
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{device: v, free: make(chan *virtio.Request, frames), slots: make(chan *virtio.Request, told), usable: make(chan struct{})}
+	c := &Console{device: v, free: make(chan *virtio.Request, frames), slots: make(chan *virtio.Request, told)}
+	for _, e := range []*event{&c.added, &c.other, &c.usable} {
+		e.c = make(chan struct{})
+	}
 	count := sendQueue + 1
 	if features&featureMultiport != 0 {
 		count = tellQueue + 1
@@ -126,11 +152,7 @@ func (c *Console) use(open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open = open; open {
-		select {
-		case <-c.usable:
-		default:
-			close(c.usable)
-		}
+		c.usable.happen()
 	}
 }
 
@@ -173,11 +195,19 @@ func (c *Console) listen() error {
 
 // hears has a message of the device's.
 func (c *Console) hears(p []byte) {
-	if len(p) < messageBytes || binary.LittleEndian.Uint32(p) != firstPort {
+	if len(p) < messageBytes {
 		return
 	}
-	switch binary.LittleEndian.Uint16(p[4:]) {
+	port, what := binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint16(p[4:])
+	if port != firstPort {
+		if what == portAdd {
+			c.other.happen()
+		}
+		return
+	}
+	switch what {
 	case portAdd:
+		c.added.happen()
 		c.say(firstPort, portReady)
 	case portRemove:
 		c.use(false)
@@ -202,13 +232,16 @@ func (c *Console) say(port uint32, event uint16) {
 	}
 }
 
-// Usable says whether there is a console to write to, and waits a while until that is known.
+// Usable says whether there is a console to write to, and waits until that is known, at most that long. A
+// device tells of all its ports at once: when another one is known, the first follows soon or isn't there.
 func (c *Console) Usable(wait time.Duration) bool {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	select {
-	case <-c.usable:
+	case <-c.usable.c:
 		return true
+	case <-c.other.c:
+		return c.added.within(soon) && c.usable.within(wait)
 	case <-over.C:
 		return false
 	}

@@ -57,8 +57,8 @@ func TestOnePort(t *testing.T) {
 	c.Drain()
 }
 
-// event is a message about a port.
-func event(t *testing.T, f *virtio.Fake, port uint32, event uint16, more string) {
+// announce passes a message about a port.
+func announce(t *testing.T, f *virtio.Fake, port uint32, event uint16, more string) {
 	t.Helper()
 	until(t, "the driver gives no room for messages", func() bool {
 		head, _, in, ok := f.Take(hearQueue)
@@ -97,16 +97,16 @@ func TestPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(t, f, 0, deviceReady)
-	event(t, f, 1, portAdd, "") // another one's
-	event(t, f, 1, consolePort, "")
+	announce(t, f, 1, portAdd, "") // another one's
+	announce(t, f, 1, consolePort, "")
 	if c.Usable(time.Millisecond) {
 		t.Error("a port that isn't there is usable")
 	}
 	c.Write([]byte("nowhere"))
-	event(t, f, 0, portAdd, "")
+	announce(t, f, 0, portAdd, "")
 	says(t, f, 0, portReady)
-	event(t, f, 0, 7, strings.Repeat("name", 1000))
-	event(t, f, 0, consolePort, "")
+	announce(t, f, 0, 7, strings.Repeat("name", 1000))
+	announce(t, f, 0, consolePort, "")
 	says(t, f, 0, portOpen)
 	if !c.Usable(20 * time.Second) {
 		t.Fatal("the console isn't usable")
@@ -115,7 +115,7 @@ func TestPorts(t *testing.T) {
 	if got := host(t, f, 9); !strings.HasSuffix(got, "something") || !strings.Contains(got, "[7 bytes of the log were lost") {
 		t.Errorf("got %q", got)
 	}
-	event(t, f, 0, portRemove, "")
+	announce(t, f, 0, portRemove, "")
 	until(t, "a port that went away is there", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
