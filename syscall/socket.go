@@ -275,6 +275,11 @@ func sysGetsockopt(t *kernel.Thread, a *args) (uint64, error) {
 		}
 		value := localOf(t).socketRoom().option[:]
 		clear(value)
+		if a.int(1) == unix.SOL_PACKET { // PACKET_HDRLEN is asked about what is there
+			if err := copyIn(t, value[:min(int(room), 4)], a.arg(3)); err != nil {
+				return err
+			}
+		}
 		n, err := s.Option(c, int(a.int(1)), int(a.int(2)), value)
 		if err != nil {
 			return err

@@ -90,7 +90,7 @@ func (n *Network) start() {
 	n.setBuffers(s)
 	s.SetPortRange(firstLocalPort, lastLocalPort)
 	n.stack, n.next = s, LoopbackNIC+1
-	must(s.CreateNICWithOptions(LoopbackNIC, loopback.New(), stack.NICOptions{Name: "lo"}))
+	must(s.CreateNICWithOptions(LoopbackNIC, loopback.New(), stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))
 	for _, a := range []struct {
 		protocol tcpip.NetworkProtocolNumber
 		address  tcpip.Address

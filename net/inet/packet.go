@@ -2,13 +2,17 @@ package inet
 
 import (
 	"encoding/binary"
-	"io"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel/bpf"
 	"elver/kernel/mm"
 	"elver/net"
 	"elver/vfs"
@@ -33,27 +37,48 @@ func (f PacketFamily) Socket(c *vfs.Context, typ, protocol int) (net.Socket, err
 	s := &packetSocket{network: f.Network}
 	s.Init(unix.AF_PACKET, typ, protocol)
 	host := binary.BigEndian.Uint16(binary.LittleEndian.AppendUint16(nil, uint16(protocol)))
-	endpoint, err := f.Network.Stack().NewPacketEndpoint(typ == unix.SOCK_DGRAM, tcpip.NetworkProtocolNumber(host), &s.queue)
-	if err != nil {
-		return nil, errnoOf(err)
-	}
-	s.endpoint = endpoint
-	return s, nil
+	return s, s.listen(0, tcpip.NetworkProtocolNumber(host))
 }
 
 // packetSocket is a socket of AF_PACKET. SOCK_RAW sends and receives whole frames; the loopback interface,
 // which has none, shows a header of Ethernet without addresses, as Linux does.
+//
+// It is one of netstack's packet endpoints: HandlePacket gets what its interfaces pass.
 type packetSocket struct {
 	net.Base
-	network  *Network
-	endpoint tcpip.Endpoint
-	queue    waiter.Queue
+	network *Network
+	queue   waiter.Queue
+
+	mu       sync.Mutex // guards what follows
+	nic      tcpip.NICID
+	protocol tcpip.NetworkProtocolNumber
+	closed   bool
+	received []frame
+	bytes    int // of received
+	passed   uint32
+	dropped  uint32
+	reserve  int // PACKET_RESERVE
+	version  int // PACKET_VERSION
+	ring     *packetRing
+}
+
+// frame is a packet that waits to be received.
+type frame struct {
+	data     []byte // with the link's header for SOCK_RAW
+	length   int    // before a filter cut it
+	network  int    // where the network's header begins in data
+	at       int64  // nanoseconds since 1970
+	nic      tcpip.NICID
+	protocol uint16
+	kind     byte // PACKET_HOST and its like
+	from     tcpip.LinkAddress
 }
 
 const (
 	sizeofLinkAddress = 20 // struct sockaddr_ll
 	solPacket         = 263
 	etherAddress      = header.EthernetAddressSize
+	packetCharge      = 512 // bytes that a waiting packet costs beside its own
 )
 
 // parsePacketAddress reads a struct sockaddr_ll: EINVAL.
@@ -96,15 +121,130 @@ func (s *packetSocket) cooked() bool {
 // Seekable says no.
 func (*packetSocket) Seekable() bool { return false }
 
+// listen has the interface nic, or all for 0, pass the packets of a protocol. 0: none.
+func (s *packetSocket) listen(nic tcpip.NICID, protocol tcpip.NetworkProtocolNumber) error {
+	network := s.network.Stack()
+	s.mu.Lock()
+	oldNIC, old := s.nic, s.protocol
+	s.nic, s.protocol = nic, protocol
+	s.mu.Unlock()
+	if old != 0 {
+		network.UnregisterPacketEndpoint(oldNIC, old, s)
+	}
+	if protocol == 0 {
+		return nil
+	}
+	return errnoOf(network.RegisterPacketEndpoint(nic, protocol, s))
+}
+
 // Release closes the socket.
 func (s *packetSocket) Release() {
 	s.Untrack()
-	s.endpoint.Close()
+	s.listen(0, 0)
+	s.mu.Lock()
+	s.closed, s.received = true, nil
+	ring := s.ring
+	s.ring = nil
+	s.mu.Unlock()
+	if ring != nil {
+		ring.MapClose()
+	}
+}
+
+// HandlePacket receives a packet.
+func (s *packetSocket) HandlePacket(nic tcpip.NICID, protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	link := len(pkt.LinkHeader().Slice())
+	b := pkt.ToBuffer()
+	data := b.Flatten()
+	b.Release()
+	f := frame{nic: nic, protocol: uint16(protocol), kind: kindOf(pkt.PktType), at: s.network.Stack().Clock().Now().UnixNano()}
+	if link >= header.EthernetMinimumSize {
+		f.from = header.Ethernet(data).SourceAddress()
+	}
+	switch {
+	case s.cooked():
+		data = data[link:]
+	case link == 0: // the loopback interface
+		h := make([]byte, header.EthernetMinimumSize, header.EthernetMinimumSize+len(data))
+		binary.BigEndian.PutUint16(h[12:], f.protocol)
+		data = append(h, data...)
+		f.network = header.EthernetMinimumSize
+	default:
+		f.network = link
+	}
+	f.length, f.data = len(data), data
+	if filter := s.Filters(); filter != nil {
+		p := bpf.Packet{Data: data, Network: f.network, Protocol: f.protocol, Type: uint32(f.kind), Interface: uint32(nic), Hardware: hardware(nic)}
+		if s.cooked() {
+			p.Link = -1
+		}
+		n := filter.Run(&p)
+		if n == 0 {
+			return
+		}
+		f.data = data[:n]
+	}
+	s.mu.Lock()
+	took := s.take(&f)
+	if took {
+		s.passed++
+	} else {
+		s.dropped++
+	}
+	s.mu.Unlock()
+	if took {
+		s.queue.Notify(waiter.ReadableEvents)
+	}
+}
+
+// take puts a packet into the ring, or else among those that wait, if there is room. Precondition: mu is held.
+func (s *packetSocket) take(f *frame) bool {
+	if s.closed {
+		return false
+	}
+	if s.ring != nil {
+		return s.ring.put(s, f)
+	}
+	if s.bytes > int(s.ReceiveBuffer.Load()) {
+		return false
+	}
+	s.bytes += len(f.data) + packetCharge
+	s.received = append(s.received, *f)
+	return true
+}
+
+// kindOf returns how Linux calls a type of packet.
+func kindOf(t tcpip.PacketType) byte {
+	switch t {
+	case tcpip.PacketOtherHost:
+		return unix.PACKET_OTHERHOST
+	case tcpip.PacketOutgoing:
+		return unix.PACKET_OUTGOING
+	case tcpip.PacketBroadcast:
+		return unix.PACKET_BROADCAST
+	case tcpip.PacketMulticast:
+		return unix.PACKET_MULTICAST
+	}
+	return unix.PACKET_HOST
+}
+
+// hardware returns the ARPHRD_* of an interface.
+func hardware(nic tcpip.NICID) uint32 {
+	if nic == LoopbackNIC {
+		return unix.ARPHRD_LOOPBACK
+	}
+	return unix.ARPHRD_ETHER
 }
 
 // Readiness says what the socket is ready for.
 func (s *packetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
-	return s.endpoint.Readiness(mask) & mask
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := waiter.EventMask(waiter.WritableEvents)
+	if len(s.received) > 0 || s.ring != nil && s.ring.filled() {
+		r |= waiter.ReadableEvents
+	}
+	return r & mask
 }
 
 // EventRegister has e told of changes.
@@ -125,7 +265,13 @@ func (s *packetSocket) Bind(_ *vfs.Context, addr []byte) error {
 	if a.NIC != 0 && !s.network.Stack().HasNIC(a.NIC) {
 		return unix.ENODEV
 	}
-	return errnoOf(s.endpoint.Bind(a))
+	protocol := tcpip.NetworkProtocolNumber(a.Port)
+	if protocol == 0 {
+		s.mu.Lock()
+		protocol = s.protocol
+		s.mu.Unlock()
+	}
+	return s.listen(a.NIC, protocol)
 }
 
 // Connect refuses.
@@ -144,12 +290,11 @@ func (*packetSocket) Shutdown(int) error { return unix.EOPNOTSUPP }
 
 // Name appends what the socket is bound to.
 func (s *packetSocket) Name(to []byte) ([]byte, error) {
-	a, err := s.endpoint.GetLocalAddress()
-	if err != nil {
-		return nil, errnoOf(err)
-	}
-	info, _ := s.network.Stack().SingleNICInfo(a.NIC)
-	return s.appendPacketAddress(to, a.Port, a.NIC, 0, info.LinkAddress), nil
+	s.mu.Lock()
+	nic, protocol := s.nic, s.protocol
+	s.mu.Unlock()
+	info, _ := s.network.Stack().SingleNICInfo(nic)
+	return s.appendPacketAddress(to, uint16(protocol), nic, 0, info.LinkAddress), nil
 }
 
 // Peer refuses.
@@ -159,21 +304,21 @@ func (*packetSocket) Peer([]byte) ([]byte, error) { return nil, unix.EOPNOTSUPP 
 const (
 	packetAddMembership  = 1
 	packetDropMembership = 2
+	packetRXRing         = 5
 	packetStatistics     = 6
+	packetVersion        = 10
+	packetHeaderLength   = 11
+	packetReserve        = 12
 )
 
 // SetOption is setsockopt(2). An interface shows a packet socket all that it receives, so that there is
 // nothing to do for a membership.
 func (s *packetSocket) SetOption(c *vfs.Context, level, name int, value []byte) error {
 	if level != solPacket {
-		if level == unix.SOL_SOCKET && (name == unix.SO_ATTACH_FILTER || name == unix.SO_DETACH_FILTER) {
-			return unix.ENOPROTOOPT
+		if level == unix.SOL_SOCKET && net.IsFilterOption(name) {
+			return s.SetFilter(c, name, value)
 		}
-		err := s.Base.SetOption(c, level, name, value)
-		if err == nil && (name == unix.SO_RCVBUF || name == unix.SO_RCVBUFFORCE) {
-			s.endpoint.SocketOptions().SetReceiveBufferSize(int64(s.ReceiveBuffer.Load()), true)
-		}
-		return err
+		return s.Base.SetOption(c, level, name, value)
 	}
 	switch name {
 	case packetAddMembership, packetDropMembership:
@@ -182,6 +327,26 @@ func (s *packetSocket) SetOption(c *vfs.Context, level, name int, value []byte) 
 		}
 		if !s.network.Stack().HasNIC(tcpip.NICID(binary.LittleEndian.Uint32(value))) {
 			return unix.ENODEV
+		}
+		return nil
+	case packetRXRing:
+		return s.setRing(value)
+	case packetVersion, packetReserve:
+		if len(value) != 4 {
+			return unix.EINVAL
+		}
+		v := int(binary.LittleEndian.Uint32(value))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch {
+		case s.ring != nil:
+			return unix.EBUSY
+		case name == packetReserve && v > 1<<16, name == packetVersion && v != tpacketV2:
+			return unix.EINVAL
+		case name == packetReserve:
+			s.reserve = v
+		default:
+			s.version = v
 		}
 		return nil
 	}
@@ -193,12 +358,23 @@ func (s *packetSocket) Option(c *vfs.Context, level, name int, value []byte) (in
 	if level != solPacket {
 		return s.Base.Option(c, level, name, value)
 	}
-	if name == packetStatistics {
-		if stats, ok := s.endpoint.Stats().(*tcpip.TransportEndpointStats); ok {
-			put32(value, int(stats.PacketsReceived.Value()))
-			put32(value[4:], int(stats.ReceiveErrors.ReceiveBufferOverflow.Value()))
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch name {
+	case packetStatistics: // which begin anew then
+		put32(value, int(s.passed+s.dropped))
+		put32(value[4:], int(s.dropped))
+		s.passed, s.dropped = 0, 0
 		return 8, nil
+	case packetVersion:
+		return put32(value, s.version), nil
+	case packetReserve:
+		return put32(value, s.reserve), nil
+	case packetHeaderLength:
+		if binary.LittleEndian.Uint32(value) != tpacketV2 {
+			return 0, unix.EINVAL
+		}
+		return put32(value, ringHeaderBytes), nil
 	}
 	return 0, unix.ENOPROTOOPT
 }
@@ -208,7 +384,12 @@ func (s *packetSocket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64
 	if request != unix.TIOCINQ {
 		return s.network.Ioctl(c, request, arg)
 	}
-	n, _ := s.endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	n := 0
+	s.mu.Lock()
+	if len(s.received) > 0 {
+		n = len(s.received[0].data)
+	}
+	s.mu.Unlock()
 	return 0, c.Thread.MM().WriteUint32(arg, uint32(n))
 }
 
@@ -227,19 +408,22 @@ func (s *packetSocket) Read(c *vfs.Context, dst *mm.Buffer, _ int64) (int, error
 // Send sends a frame: ENXIO without an interface, EMSGSIZE, EINVAL if there is less than a header.
 func (s *packetSocket) Send(_ *vfs.Context, src *mm.Buffer, m *net.Message) (int, error) {
 	m.Control = nil
-	var options tcpip.WriteOptions
-	bound, _ := s.endpoint.GetLocalAddress()
-	nic := bound.NIC
+	s.mu.Lock()
+	to := tcpip.FullAddress{NIC: s.nic, Port: uint16(s.protocol)}
+	s.mu.Unlock()
 	if len(m.Address) > 0 {
 		a, err := parsePacketAddress(m.Address)
 		if err != nil {
 			return 0, err
 		}
-		options.To, nic = &a, a.NIC
+		if a.Port == 0 {
+			a.Port = to.Port
+		}
+		to = a
 	} else if s.cooked() {
 		return 0, unix.EDESTADDRREQ
 	}
-	info, ok := s.network.Stack().SingleNICInfo(nic)
+	info, ok := s.network.Stack().SingleNICInfo(to.NIC)
 	if !ok {
 		return 0, unix.ENXIO
 	}
@@ -253,17 +437,22 @@ func (s *packetSocket) Send(_ *vfs.Context, src *mm.Buffer, m *net.Message) (int
 	if n > int(info.MTU)+link {
 		return 0, unix.EMSGSIZE
 	}
-	if nic == LoopbackNIC && link > 0 {
-		var h [header.EthernetMinimumSize]byte
-		if _, err := src.CopyIn(h[:]); err != nil {
-			return 0, err
-		}
-		options.To = &tcpip.FullAddress{NIC: nic, Port: uint16(header.Ethernet(h[:]).Type())}
+	p := make([]byte, n)
+	if _, err := src.CopyIn(p); err != nil {
+		return 0, err
 	}
-	if _, err := s.endpoint.Write(source{src}, options); err != nil {
-		return 0, errnoOf(err)
+	if to.NIC == LoopbackNIC && link > 0 {
+		to.Port = uint16(header.Ethernet(p).Type())
+		p = p[link:]
 	}
-	return n, nil
+	protocol := tcpip.NetworkProtocolNumber(to.Port)
+	var err tcpip.Error
+	if s.cooked() {
+		err = s.network.Stack().WritePacketToRemote(to.NIC, to.LinkAddr, protocol, buffer.MakeWithData(p))
+	} else {
+		err = s.network.Stack().WriteRawPacket(to.NIC, protocol, buffer.MakeWithData(p))
+	}
+	return n, errnoOf(err)
 }
 
 // Recv receives a frame: EAGAIN.
@@ -272,57 +461,31 @@ func (s *packetSocket) Recv(_ *vfs.Context, dst *mm.Buffer, m *net.Message) (int
 		m.Flags |= unix.MSG_DONTWAIT
 		return 0, unix.EAGAIN
 	}
-	to := frame{sink: sink{Buffer: dst}}
-	if bound, _ := s.endpoint.GetLocalAddress(); !s.cooked() {
-		to.mayLack = bound.NIC == 0 || bound.NIC == LoopbackNIC
+	s.mu.Lock()
+	if len(s.received) == 0 {
+		s.mu.Unlock()
+		return 0, unix.EAGAIN
 	}
-	r, err := s.endpoint.Read(&to, tcpip.ReadOptions{Peek: m.Flags&unix.MSG_PEEK != 0, NeedRemoteAddr: true, NeedLinkPacketInfo: true})
+	f := s.received[0]
+	if m.Flags&unix.MSG_PEEK == 0 {
+		s.received[0] = frame{}
+		s.received = s.received[1:]
+		s.bytes -= len(f.data) + packetCharge
+	}
+	s.mu.Unlock()
+	count, err := dst.CopyOut(f.data[:min(len(f.data), dst.Len())])
 	if err != nil {
-		if _, bad := err.(*tcpip.ErrBadBuffer); !bad || dst.Len() != 0 {
-			return 0, errnoOf(err)
-		}
+		return 0, err
 	}
-	count, total := r.Count, r.Total
-	if to.mayLack {
-		p := to.kept
-		if r.RemoteAddr.NIC == LoopbackNIC {
-			h := make([]byte, header.EthernetMinimumSize, header.EthernetMinimumSize+len(p))
-			binary.BigEndian.PutUint16(h[12:], uint16(r.LinkPacketInfo.Protocol))
-			p = append(h, p...)
-		}
-		total = len(p)
-		var err error
-		if count, err = dst.CopyOut(p[:min(len(p), dst.Len())]); err != nil {
-			return 0, err
-		}
-	}
-	if count < total {
+	if count < len(f.data) {
 		m.Got |= unix.MSG_TRUNC
 	}
 	if m.Address != nil {
-		m.Address = s.appendPacketAddress(m.Address, uint16(r.LinkPacketInfo.Protocol), r.RemoteAddr.NIC, byte(r.LinkPacketInfo.PktType), r.RemoteAddr.LinkAddr)
+		m.Address = s.appendPacketAddress(m.Address, f.protocol, f.nic, f.kind, f.from)
 	}
-	putTimestamp(&s.Base, m, &r.ControlMessages)
+	putTimestamp(&s.Base, m, &tcpip.ReceivableControlMessages{HasTimestamp: true, Timestamp: time.Unix(0, f.at)})
 	if m.Flags&unix.MSG_TRUNC != 0 {
-		return total, nil
+		return len(f.data), nil
 	}
 	return count, nil
 }
-
-// frame is where a frame goes. Of the loopback interface it comes without a header, which is known only when
-// it is there: mayLack keeps it back until then.
-type frame struct {
-	sink
-	mayLack bool
-	kept    []byte
-}
-
-func (f *frame) Write(p []byte) (int, error) {
-	if !f.mayLack {
-		return f.sink.Write(p)
-	}
-	f.kept = append(f.kept, p...)
-	return len(p), nil
-}
-
-var _ io.Writer = (*frame)(nil)

@@ -339,8 +339,10 @@ func procPacket() string {
 			continue
 		}
 		_, typ, _ := s.Kind()
-		a, _ := s.endpoint.GetLocalAddress()
-		fmt.Fprintf(&b, "%016x %-6d %-4d %04x   %-5d %1d %-6d %-6d %-6d\n", 0, 3, typ, a.Port, a.NIC, 1, 0, e.UID, e.Inode)
+		s.mu.Lock()
+		nic, protocol, queued := s.nic, s.protocol, s.bytes
+		s.mu.Unlock()
+		fmt.Fprintf(&b, "%016x %-6d %-4d %04x   %-5d %1d %-6d %-6d %-6d\n", 0, 3, typ, uint16(protocol), nic, 1, queued, e.UID, e.Inode)
 	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ func (n *Network) Settings() []Setting {
 	add := func(path string, least, most int, initial []int, set func(v []int) error) {
 		var now atomic.Pointer[[]int]
 		now.Store(&initial)
-		list = append(list, Setting{path, len(initial), func() []int { return append([]int(nil), *now.Load()...) }, func(v []int) error {
+		list = append(list, Setting{path, len(initial), func() []int { return slices.Clone(*now.Load()) }, func(v []int) error {
 			for _, x := range v {
 				if x < least || x > most {
 					return unix.EINVAL
@@ -59,7 +60,8 @@ func (n *Network) Settings() []Setting {
 			if err := set(v); err != nil {
 				return err
 			}
-			now.Store(&v)
+			kept := slices.Clone(v)
+			now.Store(&kept)
 			return nil
 		}})
 	}

@@ -591,10 +591,11 @@ func (s *sink) Write(p []byte) (n int, err error) {
 	if s.skip > 0 {
 		k := min(len(p), s.skip)
 		s.skip -= k
-		if n, err = s.Write(p[k:]); err == nil || n > 0 || k == len(p) {
-			return n + k, err
+		if p = p[k:]; len(p) == 0 {
+			return k, nil
 		}
-		return n, err
+		n, err = s.Write(p)
+		return n + k, err
 	}
 	k := min(len(p), s.Len())
 	if s.drop {

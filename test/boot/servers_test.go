@@ -15,7 +15,7 @@ import (
 
 var (
 	// serversRoot is some 20 MB of packages.
-	serversRoot = &debianRoot{name: "debian-servers", packages: "bash coreutils diffutils grep sed redis-server redis-tools nginx-light memcached curl socat iproute2 iputils-ping"}
+	serversRoot = &debianRoot{name: "debian-servers", packages: "bash coreutils diffutils grep sed redis-server redis-tools nginx-light memcached curl socat iproute2 iputils-ping tcpdump"}
 	// serversSoakRoot has what is larger.
 	serversSoakRoot = &debianRoot{name: "debian-servers-soak", names: map[string]string{"php": "php8.2"},
 		packages: serversRoot.packages + " apache2-utils wrk openssl iperf3 haproxy php-cli python3 nodejs net-tools procps"}
@@ -67,6 +67,12 @@ var serverScripts = []struct {
 		ip addr show lo | grep -c 'inet 127.0.0.1/8'; ip route get 127.0.0.1 | head -1; ss -Htln | grep -c :90
 		ip addr add 10.1.2.3/24 dev lo && ping -q -c 1 10.1.2.3 | grep -o '1 received'; ip addr del 10.1.2.3/24 dev lo; ip -br addr show lo | grep -c 10.1.2.3`,
 		[]string{"HELLO", "HELLO", "local", "2 received", "1 received", "1", "local 127.0.0.1 dev lo src 127.0.0.1 ", "1", "1 received", "0"}},
+	{"tcpdump", false, 256, `
+		tcpdump -i lo -n -U -w seen -Z root udp port 9999 2>said & for i in $(seq 600); do grep -q listening said && break; sleep 0.1; done
+		for i in 1 2 3; do printf "datagram $i" | socat - UDP:127.0.0.1:9998; printf "datagram $i" | socat - UDP:127.0.0.1:9999; done 2>/dev/null
+		for i in $(seq 600); do [ $(tcpdump -Z root -n -r seen 2>/dev/null | grep -c 'UDP, length 10') -ge 3 ] && break; sleep 0.1; done
+		kill %1; wait; grep -E 'dropped by kernel' said; tcpdump -Z root -n -A -r seen 2>/dev/null | grep -o 'datagram .' | sort | uniq -c | sed 's/^ *//'`,
+		[]string{"0 packets dropped by kernel", "1 datagram 1", "1 datagram 2", "1 datagram 3"}},
 	{"redis-long", true, 512, `
 		redis-server --dir $PWD --appendonly yes >log & waitfor 6379
 		for p in 1 16; do redis-benchmark -n 200000 -c 50 -P $p -t set,get --csv | cut -d, -f1; redis-cli bgsave >/dev/null; done
