@@ -89,6 +89,15 @@ func (e *event) within(wait time.Duration) bool {
 	case <-e.c:
 		return true
 	case <-over.C:
+		return e.happened()
+	}
+}
+
+func (e *event) happened() bool {
+	select {
+	case <-e.c:
+		return true
+	default:
 		return false
 	}
 }
@@ -243,7 +252,7 @@ func (c *Console) Usable(wait time.Duration) bool {
 	case <-c.other.c:
 		return c.added.within(soon) && c.usable.within(wait)
 	case <-over.C:
-		return false
+		return c.usable.happened()
 	}
 }
 
