@@ -1,7 +1,7 @@
 # Java: threads, four collectors, the compiler, HTTP, processes, errors.
 # soak
 # memory 1500
-# seconds 3000
+# seconds 5400
 java -version 2>&1 | grep -c VM
 cat > T.java <<'X'
 import java.util.*; import java.util.concurrent.*; import java.util.stream.*; import java.nio.file.*; import java.net.*; import java.net.http.*; import com.sun.net.httpserver.*;

@@ -1,7 +1,7 @@
 # node: worker threads, HTTP, files, processes.
 # soak
 # memory 1024
-# seconds 900
+# seconds 1800
 cat > a.js <<'X'
 const {Worker,isMainThread,parentPort,workerData}=require('worker_threads');const http=require('http'),fs=require('fs'),cp=require('child_process'),os=require('os'),crypto=require('crypto'),zlib=require('zlib');
 if(!isMainThread){let s=0;for(let i=0;i<1e6;i++)s+=i%workerData;parentPort.postMessage(s);}

@@ -1,7 +1,7 @@
 # Servers and clients on the loopback device, interpreters and tools.
 # soak
 # memory 1024
-# seconds 1500
+# seconds 3000
 export LC_ALL=C
 seq 100000 | openssl dgst -sha256; openssl genrsa -out k.pem 2048; openssl req -x509 -key k.pem -subj /CN=localhost -days 3650 -out c.pem; openssl x509 -in c.pem -noout -subject
 openssl s_server -key k.pem -cert c.pem -accept 127.0.0.1:4433 -www -quiet & p=$!; until curl -ks https://127.0.0.1:4433/ >/dev/null; do sleep 0.2; done; echo Q | openssl s_client -connect 127.0.0.1:4433 2>&1 | grep -c 'BEGIN CERT'; curl -ks https://127.0.0.1:4433/ | head -1; kill $p; wait $p; echo $?
