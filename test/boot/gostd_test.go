@@ -17,6 +17,7 @@ import (
 var standardLibrary = []string{
 	"sync", "sync/atomic", "time", "context", "sort", "math", "math/big", "math/bits", "math/cmplx", "math/rand",
 	"math/rand/v2", "os/signal", "runtime",
+	"os", "os/exec", "syscall",
 }
 
 var (
@@ -54,11 +55,21 @@ func TestGoStandardLibrary(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := os.Mkdir(filepath.Join(share, "etc"), 0o777); err != nil {
+			// What they look for in any system; /tmp is in memory.
+			shell, err := os.ReadFile(busybox(t))
+			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(share, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o666); err != nil {
-				t.Fatal(err)
+			for name, text := range map[string]string{
+				"etc/hosts": "127.0.0.1 localhost\n", "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n",
+				"bin/sh": string(shell), "usr/bin/env": string(shell),
+			} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(share, name)), 0o777); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(share, name), []byte(text), 0o777); err != nil {
+					t.Fatal(err)
+				}
 			}
 			program := filepath.Join(share, dir, "a.test")
 			build := exec.Command("go", "test", "-c", "-o", program, pkg)
