@@ -99,18 +99,10 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 
 // requeue makes a signal pending again that was taken. Precondition: mu is held.
 func (t *Thread) requeue(info Siginfo) {
-	q := queuedPool.Get().(*queued)
+	q := t.pending.entry()
 	q.info = info
 	t.pending.push(q)
 	t.pending.set |= SetOf(Signal(info.Signo))
-}
-
-// frameBuffer returns memory in which signal frames are put together and read, until the next call.
-func (t *Thread) frameBuffer(size int) []byte {
-	if len(t.frame) < size {
-		t.frame = make([]byte, max(size, amd64.SignalFrameSize, amd64.MaxSignalState()))
-	}
-	return t.frame[:size]
 }
 
 // enterHandler builds the signal frame and makes the handler the next that the program runs. If there
@@ -147,7 +139,7 @@ func (t *Thread) pushFrame(info *Siginfo, action *Action) error {
 	if action.Flags&SAOnStack != 0 && a.state(c.RSP) == 0 {
 		alt = a.SP + a.Size
 	}
-	frame, extended, end := c.PlaceSignalFrame(alt)
+	frame, end := c.PlaceSignalFrame(alt)
 	// A frame that would leave the alternate stack would overwrite what is below it.
 	if on := alt != 0 || a.state(c.RSP) == ssOnStack; on && !a.holds(frame) {
 		return unix.EFAULT
@@ -155,26 +147,22 @@ func (t *Thread) pushFrame(info *Siginfo, action *Action) error {
 	if frame >= end || end > amd64.UserEnd {
 		return unix.EFAULT
 	}
-	f := &amd64.SignalFrame{
+	f := amd64.SignalFrame{
 		Handler: action.Handler, Restorer: action.Restorer, Signal: int(info.Signo), Mask: uint64(t.mask),
 		StackSP: a.SP, StackFlags: a.Flags, StackSize: a.Size,
 	}
 	if t.work.Load()&workMask != 0 {
 		f.Mask = uint64(t.savedMask)
 	}
-	info.Encode(f.Info[:])
-	b := t.frameBuffer(amd64.SignalFrameSize)
-	state := c.EncodeSignalFrame(b, extended, f)
-	if _, err := t.MM().CopyOut(extended, state); err != nil {
-		return err
-	}
+	b := c.EncodeSignalFrame(frame, &f)
+	info.Encode(b[amd64.SignalInfoOffset:][:amd64.SignalInfoSize])
 	if _, err := t.MM().CopyOut(frame, b); err != nil {
 		return err
 	}
 	if a.Flags&ssAutodisarm != 0 {
 		*a = AltStack{Flags: ssDisable}
 	}
-	c.EnterSignalHandler(frame, f)
+	c.EnterSignalHandler(frame, &f)
 	return nil
 }
 
@@ -192,18 +180,30 @@ func (t *Thread) Sigreturn() {
 
 func (t *Thread) popFrame() error {
 	c := t.Ctx
-	b := t.frameBuffer(amd64.SignalFrameSize)
-	// The handler's RET took the restorer's address off the stack.
-	if _, err := t.MM().CopyIn(b, c.RSP-8); err != nil {
+	frame := c.RSP - 8 // the handler's RET took the restorer's address off the stack
+	// Most of the time the extended state is where a frame of the kernel's has it.
+	b := c.SignalFrameBuffer()
+	n, err := t.MM().CopyIn(b, frame)
+	if n < amd64.SignalFrameSize {
 		return err
 	}
 	var f amd64.SignalFrame
-	extended, err := c.RestoreSignalFrame(b, &f)
+	extended, err := c.RestoreSignalFrame(&f)
 	if err != nil {
 		return err
 	}
 	t.SetMask(SigSet(f.Mask))
-	if err := t.popExtended(extended); err != nil {
+	n = max(0, n-amd64.SignalStateOffset)
+	if extended == 0 {
+		n = 0
+	} else if extended != frame+uint64(amd64.SignalStateOffset) {
+		if n, err = t.MM().CopyIn(b[amd64.SignalStateOffset:], extended); n == 0 {
+			return err
+		}
+	} else if n == 0 {
+		return unix.EFAULT
+	}
+	if err := c.RestoreSignalState(n); err != nil {
 		return err
 	}
 	t.SigAltStack(&AltStack{SP: f.StackSP, Flags: f.StackFlags, Size: f.StackSize}) // its refusal is no error
@@ -211,23 +211,6 @@ func (t *Thread) popFrame() error {
 		t.badJump()
 	}
 	return nil
-}
-
-func (t *Thread) popExtended(addr uint64) error {
-	if addr == 0 {
-		return t.Ctx.RestoreSignalState(nil)
-	}
-	// Most of the time all of the greatest possible state is there.
-	b := t.frameBuffer(amd64.MaxSignalState())
-	n, err := t.MM().CopyIn(b, addr)
-	if n < amd64.SignalLegacySize {
-		return err
-	}
-	size := amd64.SignalStateSize(b[:amd64.SignalLegacySize])
-	if n < size {
-		return err
-	}
-	return t.Ctx.RestoreSignalState(b[:size])
 }
 
 // badJump ends the program's hope to go on at an address that is not its own: the CPU would raise #GP at

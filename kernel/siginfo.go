@@ -131,7 +131,7 @@ func (i *Siginfo) get64(offset int) uint64    { return binary.LittleEndian.Uint6
 
 // Encode writes the siginfo_t to b, which has SiginfoSize bytes.
 func (i *Siginfo) Encode(b []byte) {
-	clear(b[:SiginfoSize])
+	*(*[SiginfoSize]byte)(b) = [SiginfoSize]byte{}
 	binary.LittleEndian.PutUint32(b, uint32(i.Signo))
 	binary.LittleEndian.PutUint32(b[4:], uint32(i.Errno))
 	binary.LittleEndian.PutUint32(b[8:], uint32(i.Code))

@@ -57,6 +57,15 @@ func (a *Actions) get(sig Signal) Action {
 	return action
 }
 
+// handler returns what get says of the handler.
+func (a *Actions) handler(sig Signal) uint64 {
+	at := &a.table[sig-1]
+	a.mu.Lock()
+	handler := at.Handler
+	a.mu.Unlock()
+	return handler
+}
+
 func (a *Actions) set(sig Signal, to Action) (old Action) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,20 +105,29 @@ type queued struct {
 	timer *Timer // whose expiry it is
 }
 
-var queuedPool = sync.Pool{New: func() any { return new(queued) }}
-
-func (q *queued) free() {
-	if q.user != nil {
-		q.user.signals.Add(-1)
-	}
-	*q = queued{}
-	queuedPool.Put(q)
-}
-
 // sigQueue is a set of pending signals, with the information of those for which there was room.
 type sigQueue struct {
 	set        SigSet
 	head, tail *queued
+	spare      *queued // one to use again: most of the time there is no other
+}
+
+// entry returns an entry to push.
+func (s *sigQueue) entry() *queued {
+	if q := s.spare; q != nil {
+		s.spare = nil
+		return q
+	}
+	return new(queued)
+}
+
+// free gives an entry back that was taken out.
+func (s *sigQueue) free(q *queued) {
+	if q.user != nil {
+		q.user.signals.Add(-1)
+	}
+	q.next, q.user, q.timer = nil, nil, nil
+	s.spare = q
 }
 
 func (s *sigQueue) push(q *queued) {
@@ -150,7 +168,7 @@ func (s *sigQueue) take(sig Signal) (info Siginfo, timer *Timer) {
 		s.tail = before
 	}
 	info, timer = found.info, found.timer
-	found.free()
+	s.free(found)
 	return info, timer
 }
 
@@ -167,12 +185,13 @@ func (s *sigQueue) drop(set SigSet) {
 		if set.Has(Signal(q.info.Signo)) {
 			dropped := taken{timer: q.timer}
 			dropped.forgo()
-			q.free()
+			s.free(q)
 		} else {
 			kept.push(q)
 		}
 		q = next
 	}
+	kept.spare = s.spare
 	*s = kept
 }
 
@@ -238,7 +257,7 @@ func (p *Process) ignores(t *Thread, sig Signal) bool {
 	if (t.mask | t.waitMask).Has(sig) {
 		return false // it may have a handler by the time it is unblocked
 	}
-	switch p.actions.get(sig).Handler {
+	switch p.actions.handler(sig) {
 	case SigIgn:
 		return sig != sigKill && sig != sigStop
 	case SigDfl:
@@ -301,7 +320,7 @@ func (p *Process) enqueue(target *Thread, sig Signal, info Siginfo, timer *Timer
 	if !sig.realtime() && queue.set.Has(sig) {
 		return nil
 	}
-	if q := p.charge(sig, info, timer); q != nil {
+	if q := p.charge(queue, sig, &info, timer); q != nil {
 		q.info, q.timer = info, timer
 		queue.push(q)
 	} else if sig.realtime() && info.Code != SIUser {
@@ -316,9 +335,9 @@ func (p *Process) enqueue(target *Thread, sig Signal, info Siginfo, timer *Timer
 	return nil
 }
 
-// charge returns a queue entry that counts against the limit of the process's user, or nil when that is
+// charge returns an entry for queue that counts against the limit of the process's user, or nil when that is
 // reached: SIGKILL needs none, and a standard signal of the kernel's is never left without.
-func (p *Process) charge(sig Signal, info Siginfo, timer *Timer) *queued {
+func (p *Process) charge(queue *sigQueue, sig Signal, info *Siginfo, timer *Timer) *queued {
 	if sig == sigKill {
 		return nil
 	}
@@ -328,7 +347,7 @@ func (p *Process) charge(sig Signal, info Siginfo, timer *Timer) *queued {
 		u.signals.Add(-1)
 		return nil
 	}
-	q := queuedPool.Get().(*queued)
+	q := queue.entry()
 	q.user = u
 	return q
 }
@@ -378,7 +397,7 @@ func (p *Process) wakeFor(target *Thread, sig Signal) {
 	if t == nil {
 		return
 	}
-	fatal := p.actions.get(sig).Handler == SigDfl && !defaultIgnored.Has(sig) && !stopSignals.Has(sig)
+	fatal := !(defaultIgnored | stopSignals).Has(sig) && p.actions.handler(sig) == SigDfl
 	if fatal && (sig == sigKill || t.trace.Load() == nil && !coreSignals.Has(sig) && !t.waitMask.Has(sig)) {
 		p.beginExitLocked(Killed(sig))
 		return
@@ -420,12 +439,12 @@ func (t *Thread) force(info Siginfo, fatal bool) {
 	p := t.Proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if blocked := t.mask.Has(sig); fatal || blocked || p.actions.get(sig).Handler == SigIgn {
+	if blocked := t.mask.Has(sig); fatal || blocked || p.actions.handler(sig) == SigIgn {
 		p.actions.set(sig, Action{})
 		t.mask &^= SetOf(sig)
 	}
 	t.pending.drop(SetOf(sig)) // what is forced comes first, with its own information
-	q := queuedPool.Get().(*queued)
+	q := t.pending.entry()
 	q.info = info
 	t.pending.push(q)
 	t.pending.set |= SetOf(sig)
@@ -465,8 +484,8 @@ func (t *Thread) SetMask(s SigSet) {
 		return
 	}
 	t.Proc.mu.Lock()
-	defer t.Proc.mu.Unlock()
-	t.setMaskLocked(s)
+	t.setMaskLocked(s) // nothing in it can panic
+	t.Proc.mu.Unlock()
 }
 
 func (t *Thread) setMaskLocked(s SigSet) {
@@ -518,7 +537,7 @@ func (t *Thread) SignalState() (pending, shared, blocked, ignored, caught SigSet
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := Signal(1); s <= signals; s++ {
-		switch p.actions.get(s).Handler {
+		switch p.actions.handler(s) {
 		case SigIgn:
 			ignored |= SetOf(s)
 		case SigDfl:

@@ -29,7 +29,6 @@ type Thread struct {
 	entry   waiter.Entry    // of Await
 	watched waiter.Waitable // by Await; nil: nothing
 	futex   futexWaiter
-	frame   []byte // see frameBuffer
 
 	creds atomic.Pointer[Credentials]
 	comm  atomic.Pointer[string]

@@ -84,6 +84,7 @@ type Context struct {
 	// current in it whenever the kernel runs; the rest of it only while another thread, or
 	// none, owns the CPU's extended state.
 	extended *byte
+	spare    *byte  // see makeRoom; nil: no signal was handled
 	mxcsr    uint32 // current whenever the kernel runs
 	iret     uint32 // not 0: leave by IRETQ
 
@@ -117,23 +118,23 @@ const (
 // NewContext returns the state of a program's first thread before its first instruction: registers
 // zero, interrupts on, extended state as after a reset.
 func NewContext() *Context {
-	c := &Context{CS: userCS, SS: userSS, RFLAGS: FlagInterrupt | flagReserved, iret: 1, extended: newImage()}
+	c := &Context{CS: userCS, SS: userSS, RFLAGS: FlagInterrupt | flagReserved, iret: 1, extended: newImage(0)}
 	c.ResetExtendedState()
 	return c
 }
 
-// newImage returns memory for an XSAVE image, zero.
-func newImage() *byte {
-	buffer := make([]byte, ExtendedStateSize()+sizeMagic2+63) // with room for what follows it in a signal frame
-	pad := -uintptr(unsafe.Pointer(&buffer[0])) & 63
-	return &buffer[pad]
+// newImage returns memory for an XSAVE image, zero, behind room bytes, a multiple of 64.
+func newImage(room int) *byte {
+	buffer := make([]byte, room+ExtendedStateSize()+sizeMagic2+63) // the word follows it in a signal frame
+	pad := int(-uintptr(unsafe.Pointer(&buffer[0])) & 63)
+	return &buffer[room+pad]
 }
 
 // Clone returns a copy of c for a new thread or process.
 func (c *Context) Clone() *Context {
 	c.spill()
 	d := *c
-	d.extended = newImage()
+	d.extended, d.spare = newImage(0), nil
 	copy(d.image(), c.image())
 	d.iret = 1
 	d.debug = nil // a debugger's breakpoints are for the thread that it set them in
@@ -194,31 +195,43 @@ func (c *Context) ExtendedState() []byte {
 // bytes, or an XSAVE image in the standard format. What the CPU would refuse in it is EINVAL;
 // components that the image lacks get their initial state.
 func (c *Context) SetExtendedState(image []byte) error {
-	if len(image) < sizeLegacy {
-		return unix.EINVAL
-	}
-	mxcsr := binary.LittleEndian.Uint32(image[offsetMXCSR:])
-	if mxcsr&^mxcsrMask() != 0 {
-		return unix.EINVAL // LDMXCSR and XRSTOR raise #GP (Intel SDM vol. 1, 10.2.3)
-	}
-	features := ExtendedFeatures()
-	present := uint64(componentX87 | componentSSE)
-	if features != 0 && len(image) >= sizeLegacy+sizeHeader {
-		present = binary.LittleEndian.Uint64(image[offsetXStateBV:])
-		if present&^features != 0 {
-			return unix.EINVAL
-		}
-		for at := offsetXStateBV + 8; at < sizeLegacy+sizeHeader; at += 8 {
-			if binary.LittleEndian.Uint64(image[at:]) != 0 { // XCOMP_BV and the reserved bytes: XRSTOR's standard form wants zeros
-				return unix.EINVAL
-			}
-		}
+	mxcsr, present, err := checkImage(image)
+	if err != nil {
+		return err
 	}
 	c.spill()
 	c.reload()
-	// What the image lacks is marked so below, whatever bytes stay there.
+	copy(c.image(), image)
+	c.settle(mxcsr, present)
+	return nil
+}
+
+// checkImage returns the MXCSR and the components of an image that came from the program, or EINVAL for what
+// the CPU would refuse.
+func checkImage(image []byte) (mxcsr uint32, present uint64, err error) {
+	if len(image) < sizeLegacy {
+		return 0, 0, unix.EINVAL
+	}
+	mxcsr = binary.LittleEndian.Uint32(image[offsetMXCSR:])
+	if mxcsr&^mxcsrMask() != 0 {
+		return 0, 0, unix.EINVAL // LDMXCSR and XRSTOR raise #GP (Intel SDM vol. 1, 10.2.3)
+	}
+	present = componentX87 | componentSSE
+	if features := ExtendedFeatures(); features != 0 && len(image) >= sizeLegacy+sizeHeader {
+		header := (*[sizeHeader / 8]uint64)(unsafe.Pointer(&image[offsetXStateBV]))
+		present = header[0]
+		// XCOMP_BV and the reserved bytes: XRSTOR's standard form wants zeros.
+		if present&^features != 0 || header[1]|header[2]|header[3]|header[4]|header[5]|header[6]|header[7] != 0 {
+			return 0, 0, unix.EINVAL
+		}
+	}
+	return mxcsr, present, nil
+}
+
+// settle finishes an image with these components that has become the context's: what it lacks gets its
+// initial state and is marked so, whatever bytes stand there.
+func (c *Context) settle(mxcsr uint32, present uint64) {
 	own := c.image()
-	copy(own, image)
 	if present&componentX87 == 0 {
 		clear(own[:offsetMXCSR])
 		clear(own[32:offsetXMM])
@@ -231,23 +244,23 @@ func (c *Context) SetExtendedState(image []byte) error {
 	if present&(componentSSE|componentAVX) == 0 {
 		c.mxcsr = initialMXCSR
 	}
-	if features != 0 {
-		clear(own[offsetXStateBV : sizeLegacy+sizeHeader])
-		binary.LittleEndian.PutUint64(own[offsetXStateBV:], present|componentX87|componentSSE)
+	if ExtendedFeatures() != 0 {
+		header := (*[sizeHeader / 8]uint64)(unsafe.Pointer(&own[offsetXStateBV]))
+		*header = [sizeHeader / 8]uint64{present | componentX87 | componentSSE}
 	}
-	return nil
 }
 
 // ResetExtendedState gives the thread the extended state that a new program has.
 func (c *Context) ResetExtendedState() {
 	c.spill()
 	image := c.image()
-	clear(image[:min(len(image), sizeLegacy+sizeHeader)]) // XSTATE_BV says that all else is initial
+	*(*[sizeLegacy]byte)(image) = [sizeLegacy]byte{}
 	binary.LittleEndian.PutUint16(image, initialFCW)
 	c.mxcsr = initialMXCSR
 	binary.LittleEndian.PutUint32(image[offsetMXCSR:], initialMXCSR)
 	if ExtendedFeatures() != 0 {
-		binary.LittleEndian.PutUint64(image[offsetXStateBV:], componentX87|componentSSE)
+		header := (*[sizeHeader / 8]uint64)(unsafe.Pointer(&image[offsetXStateBV]))
+		*header = [sizeHeader / 8]uint64{componentX87 | componentSSE} // all else is initial
 	}
 	c.reload()
 }

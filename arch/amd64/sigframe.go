@@ -24,7 +24,12 @@ import (
 const (
 	// SignalFrameSize is the size of a signal frame without its extended state, in bytes.
 	SignalFrameSize = int(unsafe.Sizeof(rtSigframe{}))
-	sizeSiginfo     = 128
+	// SignalInfoOffset is where in a frame its siginfo is, SignalInfoSize how many bytes that has.
+	SignalInfoOffset = int(unsafe.Offsetof(rtSigframe{}.info))
+	SignalInfoSize   = 128
+	// SignalStateOffset is how far behind the start of a frame its extended state begins: what the
+	// alignments of PlaceSignalFrame come to.
+	SignalStateOffset = (SignalFrameSize+15)&^15 + 8
 
 	offsetSoftware  = 464 // struct _fpx_sw_bytes in the image
 	magic1          = 0x46505853
@@ -56,79 +61,110 @@ type rtSigframe struct {
 	rip, rflags                            uint64
 	cs, gs, fs, ss                         uint16
 	errorCode, trap, oldmask, cr2, fpstate uint64
-	_                                      [8]uint64
+	reserved                               [8]uint64
 
 	sigmask uint64
-	info    [sizeSiginfo]byte
+	info    [SignalInfoSize]byte
 }
 
-// frameAt returns the frame that b holds. Precondition: b has SignalFrameSize bytes, aligned as
-// allocated memory is.
-func frameAt(b []byte) *rtSigframe { return (*rtSigframe)(unsafe.Pointer(&b[:SignalFrameSize][0])) }
+// softwareBytes is struct _fpx_sw_bytes.
+type softwareBytes struct {
+	magic, whole uint32
+	features     uint64
+	size         uint32
+	_            [7]uint32
+}
 
-// SignalFrame is what a signal frame holds besides the registers.
+// softwareOf returns what describes an image.
+func softwareOf(image *byte) *softwareBytes {
+	return (*softwareBytes)(unsafe.Add(unsafe.Pointer(image), offsetSoftware))
+}
+
+// imageRoom is how much memory an image that takes part in signal frames has before it, for the frame: both
+// then move in one copy.
+const imageRoom = (SignalStateOffset + alignExtended - 1) &^ (alignExtended - 1)
+
+// frameBefore returns the frame whose extended state image is. Precondition: image has imageRoom.
+func frameBefore(image *byte) *rtSigframe {
+	return (*rtSigframe)(unsafe.Add(unsafe.Pointer(image), -SignalStateOffset))
+}
+
+// wholeFrame returns the n bytes of the frame whose extended state image is, the extended state included.
+func wholeFrame(image *byte, n int) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(image), -SignalStateOffset)), n)
+}
+
+// makeRoom gives the context images with room for a frame: most threads never handle a signal.
+func (c *Context) makeRoom() {
+	if c.spare != nil {
+		return
+	}
+	c.spill()
+	image := newImage(imageRoom)
+	copy(unsafe.Slice(image, ExtendedStateSize()), c.image())
+	c.extended, c.spare = image, newImage(imageRoom)
+}
+
+// SignalFrame is what a signal frame holds besides the registers and the siginfo.
 type SignalFrame struct {
 	Handler, Restorer uint64
 	Signal            int
-	Info              [sizeSiginfo]byte // siginfo_t
-	Mask              uint64            // the blocked signals to restore
-	StackSP           uint64            // stack_t
+	Mask              uint64 // the blocked signals to restore
+	StackSP           uint64 // stack_t
 	StackFlags        int32
 	StackSize         uint64
 }
 
-// PlaceSignalFrame returns where a signal frame goes: on the stack that ends at altStack, or if that is 0
-// below the red zone of the program's stack. From frame on SignalFrameSize bytes are to be written, and the
-// extended state to [extended, end).
-func (c *Context) PlaceSignalFrame(altStack uint64) (frame, extended, end uint64) {
+// PlaceSignalFrame returns where a signal frame goes, extended state included: on the stack that ends at
+// altStack, or if that is 0 below the red zone of the program's stack.
+func (c *Context) PlaceSignalFrame(altStack uint64) (frame, end uint64) {
 	sp := c.RSP - redZone
 	if altStack != 0 {
 		sp = altStack
 	}
-	size := uint64(ExtendedStateSize())
-	if ExtendedFeatures() != 0 {
-		size += sizeMagic2
-	}
-	extended = (sp - size) &^ (alignExtended - 1)
-	end = extended + size
-	frame = (extended-uint64(SignalFrameSize))&^15 - 8 // as if the handler had been called
-	return frame, extended, end
+	size := uint64(signalStateSize())
+	extended := (sp - size) &^ (alignExtended - 1)
+	return extended - uint64(SignalStateOffset), extended + size
 }
 
-// EncodeSignalFrame writes the frame of the registers and of f to b, which has SignalFrameSize bytes and
-// goes to frame. What it returns goes to extended; it is good until the next change of the context.
-func (c *Context) EncodeSignalFrame(b []byte, extended uint64, f *SignalFrame) []byte {
+// signalStateSize returns how many bytes the extended state of a frame has.
+func signalStateSize() int {
+	if ExtendedFeatures() == 0 {
+		return ExtendedStateSize()
+	}
+	return ExtendedStateSize() + sizeMagic2
+}
+
+// EncodeSignalFrame returns the bytes of the frame of the registers and of f that go to frame, good until
+// the next change of the context. The siginfo at SignalInfoOffset is the caller's to fill in.
+func (c *Context) EncodeSignalFrame(frame uint64, f *SignalFrame) []byte {
+	c.makeRoom()
 	c.ReturnByIRET() // the frame shows what SYSCALL left in RCX and R11
 	features := ExtendedFeatures()
-	flags := uint64(ucSigcontextSS | ucStrictRestore)
-	if features != 0 {
-		flags |= ucFPXState
-	}
-	*frameAt(b) = rtSigframe{
-		restorer: f.Restorer, flags: flags, stackSP: f.StackSP, stackFlags: f.StackFlags, stackSize: f.StackSize,
-		r8: c.R8, r9: c.R9, r10: c.R10, r11: c.R11, r12: c.R12, r13: c.R13, r14: c.R14, r15: c.R15,
-		rdi: c.RDI, rsi: c.RSI, rbp: c.RBP, rbx: c.RBX, rdx: c.RDX, rax: c.RAX, rcx: c.RCX, rsp: c.RSP,
-		rip: c.RIP, rflags: c.RFLAGS, cs: uint16(c.CS), ss: uint16(c.SS),
-		errorCode: c.ErrorCode, trap: c.Vector, oldmask: f.Mask, cr2: c.FaultAddress, fpstate: extended,
-		sigmask: f.Mask, info: f.Info,
-	}
-	image := c.ExtendedState()
+	c.ExtendedState()
 	c.reload() // the handler gets another
-	if features == 0 {
-		return image
+	r := frameBefore(c.extended)
+	r.restorer, r.flags, r.link = f.Restorer, ucSigcontextSS|ucStrictRestore, 0
+	r.stackSP, r.stackFlags, r.stackSize = f.StackSP, f.StackFlags, f.StackSize
+	r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15 = c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15
+	r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp = c.RDI, c.RSI, c.RBP, c.RBX, c.RDX, c.RAX, c.RCX, c.RSP
+	r.rip, r.rflags = c.RIP, c.RFLAGS
+	r.cs, r.gs, r.fs, r.ss = uint16(c.CS), 0, 0, uint16(c.SS)
+	r.errorCode, r.trap, r.oldmask, r.cr2 = c.ErrorCode, c.Vector, f.Mask, c.FaultAddress
+	r.fpstate = frame + uint64(SignalStateOffset)
+	r.reserved = [8]uint64{}
+	r.sigmask = f.Mask
+	if features != 0 {
+		r.flags |= ucFPXState
+		// Neither XSAVE nor XRSTOR touches the software's bytes, and behind the image there is room.
+		size := ExtendedStateSize()
+		state := unsafe.Slice(c.extended, size+sizeMagic2)
+		*softwareOf(c.extended) = softwareBytes{
+			magic: magic1, whole: uint32(len(state)), features: features, size: uint32(size),
+		}
+		binary.LittleEndian.PutUint32(state[size:], magic2)
 	}
-	// Neither XSAVE nor XRSTOR touches the software's bytes, and behind the image there is room.
-	image = unsafe.Slice(c.extended, len(image)+sizeMagic2)
-	le := binary.LittleEndian
-	size := len(image) - sizeMagic2
-	software := image[offsetSoftware:sizeLegacy]
-	le.PutUint32(software, magic1)
-	le.PutUint32(software[4:], uint32(len(image)))
-	le.PutUint64(software[8:], features)
-	le.PutUint32(software[16:], uint32(size))
-	clear(software[20:])
-	le.PutUint32(image[size:], magic2)
-	return image
+	return wholeFrame(c.extended, SignalStateOffset+signalStateSize())
 }
 
 // EnterSignalHandler sets the registers as a handler finds them whose frame is at frame.
@@ -146,11 +182,19 @@ func (c *Context) EnterSignalHandler(frame uint64, f *SignalFrame) {
 	c.ResetExtendedState()
 }
 
-// RestoreSignalFrame takes the registers from a frame that came from the program, SignalFrameSize bytes at
-// b, and returns in f what else it holds, and where its extended state is (0: there is none). Of the
-// flags only UserFlags are taken. A code or stack segment that is not the program's is EFAULT.
-func (c *Context) RestoreSignalFrame(b []byte, f *SignalFrame) (extended uint64, err error) {
-	r := frameAt(b)
+// SignalFrameBuffer returns memory for a frame that comes from the program, with its extended state behind it
+// as PlaceSignalFrame has it: for RestoreSignalFrame and RestoreSignalState. The state may be replaced by
+// one from elsewhere in between.
+func (c *Context) SignalFrameBuffer() []byte {
+	c.makeRoom()
+	return wholeFrame(c.spare, SignalStateOffset+signalStateSize())
+}
+
+// RestoreSignalFrame takes the registers from the frame in SignalFrameBuffer, and returns in f what else it
+// holds, and where its extended state is (0: there is none). Of the flags only UserFlags are taken. A code or
+// stack segment that is not the program's is EFAULT.
+func (c *Context) RestoreSignalFrame(f *SignalFrame) (extended uint64, err error) {
+	r := frameBefore(c.spare)
 	cs, ss := uint64(r.cs)|3, uint64(r.ss)|3
 	if r.flags&ucSigcontextSS == 0 || r.flags&ucStrictRestore == 0 {
 		ss = userSS
@@ -169,43 +213,51 @@ func (c *Context) RestoreSignalFrame(b []byte, f *SignalFrame) (extended uint64,
 	return r.fpstate, nil
 }
 
-// SignalLegacySize is how many bytes of a frame's extended state tell the size of the whole, and
-// MaxSignalState how many the whole has at most.
-const SignalLegacySize = sizeLegacy
-
-func MaxSignalState() int { return ExtendedStateSize() + sizeMagic2 }
-
-// SignalStateSize returns how many bytes the extended state has whose first SignalLegacySize bytes are
-// legacy, the magic word behind it included: SignalLegacySize itself for an FXSAVE image.
-func SignalStateSize(legacy []byte) int {
-	le := binary.LittleEndian
-	software := legacy[offsetSoftware:sizeLegacy]
-	size, whole := le.Uint32(software[16:]), le.Uint32(software[4:])
-	if ExtendedFeatures() == 0 || le.Uint32(software) != magic1 ||
-		size < sizeLegacy+sizeHeader || size > uint32(ExtendedStateSize()) || size > whole {
+// statedSize returns how many bytes the extended state has that begins at legacy, the magic word behind it
+// included: sizeLegacy itself for an FXSAVE image.
+func statedSize(legacy *byte) int {
+	s := softwareOf(legacy)
+	if ExtendedFeatures() == 0 || s.magic != magic1 || s.size < sizeLegacy+sizeHeader ||
+		s.size > uint32(ExtendedStateSize()) || s.size > s.whole {
 		return sizeLegacy
 	}
-	return int(size) + sizeMagic2
+	return int(s.size) + sizeMagic2
 }
 
-// RestoreSignalState takes the extended state that a signal frame holds: as many bytes as
-// SignalStateSize says, or none for the initial state. It writes to state. EINVAL is an image that the
-// CPU would refuse.
-func (c *Context) RestoreSignalState(state []byte) error {
-	le := binary.LittleEndian
-	if len(state) == 0 {
+// RestoreSignalState takes the extended state that a signal frame holds, of which n bytes came to
+// SignalFrameBuffer; none is the initial state. EFAULT says that it needs more, EINVAL that the CPU would
+// refuse it.
+func (c *Context) RestoreSignalState(n int) error {
+	if n == 0 {
 		c.ResetExtendedState()
 		return nil
 	}
-	if n := len(state) - sizeMagic2; n > sizeLegacy {
-		if le.Uint32(state[n:]) != magic2 {
-			return c.SetExtendedState(state[:sizeLegacy])
-		}
-		present := le.Uint64(state[offsetXStateBV:])
-		le.PutUint64(state[offsetXStateBV:], present&le.Uint64(state[offsetSoftware+8:])&ExtendedFeatures())
-		return c.SetExtendedState(state[:n])
+	if n < sizeLegacy {
+		return unix.EFAULT
 	}
-	return c.SetExtendedState(state)
+	state := unsafe.Slice(c.spare, n)
+	size := statedSize(c.spare)
+	switch {
+	case n < size:
+		return unix.EFAULT
+	case size == sizeLegacy, binary.LittleEndian.Uint32(state[size-sizeMagic2:]) != magic2:
+		return c.SetExtendedState(state[:sizeLegacy])
+	}
+	state = state[:size-sizeMagic2]
+	*(*uint64)(unsafe.Pointer(&state[offsetXStateBV])) &= softwareOf(c.spare).features & ExtendedFeatures()
+	if len(state) < ExtendedStateSize() {
+		return c.SetExtendedState(state)
+	}
+	// The whole is there: it becomes the context's where it is.
+	mxcsr, present, err := checkImage(state)
+	if err != nil {
+		return err
+	}
+	c.spill()
+	c.reload()
+	c.extended, c.spare = c.spare, c.extended
+	c.settle(mxcsr, present)
+	return nil
 }
 
 // FloatExceptions returns the floating-point exceptions that are raised and not masked, as bits 0 to 5

@@ -35,6 +35,9 @@ func ZeroOutTo(root uint64, dst uint64, n int) int { return n - int(zeroUser(roo
 // LoadUser32From reads four bytes of user memory; ok is false after a fault.
 func LoadUser32From(root, addr uint64) (v uint32, ok bool)
 
+// LoadUser64From reads eight bytes of user memory; ok is false after a fault.
+func LoadUser64From(root, addr uint64) (v uint64, ok bool)
+
 // StoreUser32To writes four bytes of user memory; ok is false after a fault.
 func StoreUser32To(root, addr uint64, v uint32) (ok bool)
 

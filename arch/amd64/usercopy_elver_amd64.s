@@ -73,6 +73,14 @@ word:
 	ADDQ	$8, DI
 	SUBQ	$8, CX
 bytes:
+	CMPQ	CX, $4
+	JB	rest
+	MOVL	0(SI), AX
+	MOVL	AX, 0(DI)
+	ADDQ	$4, SI
+	ADDQ	$4, DI
+	SUBQ	$4, CX
+rest:
 	TESTQ	CX, CX
 	JEQ	done
 	MOVB	0(SI), AX
@@ -80,7 +88,7 @@ bytes:
 	INCQ	SI
 	INCQ	DI
 	DECQ	CX
-	JMP	bytes
+	JMP	rest
 done:
 	JMP	copyStop<>(SB)
 
@@ -180,6 +188,20 @@ TEXT wordStop<>(SB),NOSPLIT|NOFRAME,$0-0
 	CLAC
 	MOVQ	$0, CPU_FIXUP
 	RET
+
+// func LoadUser64From(root, addr uint64) (v uint64, ok bool)
+TEXT ·LoadUser64From(SB),NOSPLIT|NOFRAME,$0-25
+	MOVQ	root+0(FP), DX
+	MOVQ	addr+8(FP), DI
+	LOADROOT
+	MOVB	$0, ok+24(FP)
+	LEAQ	wordStop<>(SB), AX
+	MOVQ	AX, CPU_FIXUP
+	STAC
+	MOVQ	0(DI), AX
+	MOVQ	AX, v+16(FP)
+	MOVB	$1, ok+24(FP)
+	JMP	wordStop<>(SB)
 
 // func StoreUser32To(root, addr uint64, v uint32) (ok bool)
 TEXT ·StoreUser32To(SB),NOSPLIT|NOFRAME,$0-25

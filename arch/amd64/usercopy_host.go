@@ -132,6 +132,13 @@ func LoadUser32From(root uint64, addr uint64) (v uint32, ok bool) {
 	return v, n == 4
 }
 
+// LoadUser64From reads eight bytes of the address space at root; ok false is a fault.
+func LoadUser64From(root uint64, addr uint64) (v uint64, ok bool) {
+	var word [8]byte
+	ok = CopyInFrom(root, word[:], addr) == 8
+	return binary.LittleEndian.Uint64(word[:]), ok
+}
+
 // StoreUser32To writes a word of the address space at root; false is a fault.
 func StoreUser32To(root uint64, addr uint64, v uint32) bool {
 	var word [4]byte

@@ -176,6 +176,11 @@ func (as *AddressSpace) WriteUint32(addr uint64, v uint32) error {
 
 // ReadUint64 reads eight bytes at addr.
 func (as *AddressSpace) ReadUint64(addr uint64) (uint64, error) {
+	if userRange(addr, 8) {
+		if v, ok := amd64.LoadUser64From(as.table.Root(), addr); ok {
+			return v, nil
+		}
+	}
 	var word [8]byte
 	_, err := as.CopyIn(word[:], addr)
 	return binary.LittleEndian.Uint64(word[:]), err
