@@ -10,9 +10,6 @@ import (
 	"elver/vfs/event"
 )
 
-// sizeofEpollEvent is the size of struct epoll_event, which is packed on x86-64.
-const sizeofEpollEvent = 12
-
 // epoll_create(2): the size is only checked.
 func sysEpollCreate(t *kernel.Thread, a *args) (uint64, error) {
 	if a.int(0) <= 0 {
@@ -41,7 +38,7 @@ func install(t *kernel.Thread, d *vfs.Description, err error, cloexec bool) (uin
 // epoll_ctl(2)
 func sysEpollCtl(t *kernel.Thread, a *args) (uint64, error) {
 	operation, number := a.int(1), a.int(2)
-	var b [sizeofEpollEvent]byte
+	var b [event.SizeofEvent]byte
 	if operation != unix.EPOLL_CTL_DEL {
 		if err := copyIn(t, b[:], a.arg(3)); err != nil {
 			return 0, err
@@ -100,7 +97,7 @@ func sysEpollPwait2(t *kernel.Thread, a *args) (uint64, error) {
 // it with EINTR whatever SA_RESTART says (signal(7)).
 func epollWait(t *kernel.Thread, a *args, deadline kernel.Deadline) (uint64, error) {
 	room := a.int(2)
-	if room <= 0 || room > 1<<31/sizeofEpollEvent {
+	if room <= 0 || room > 1<<31/event.SizeofEvent {
 		return 0, unix.EINVAL
 	}
 	l := localOf(t)
@@ -137,9 +134,8 @@ const epollPiece = 64
 
 // epollRoom is where epoll_wait gathers a piece of the events.
 type epollRoom struct {
-	round  event.Round
-	events [epollPiece]event.Event
-	bytes  [epollPiece * sizeofEpollEvent]byte
+	round event.Round
+	bytes [epollPiece * event.SizeofEvent]byte
 }
 
 // collect writes what is ready to the program, and returns how many events that were. A fault
@@ -149,26 +145,23 @@ func (l *local) collect(t *kernel.Thread, e *event.Epoll, addr uint64, room int)
 		l.epoll = new(epollRoom)
 	}
 	r := l.epoll
-	r.round = event.Round{}
+	r.round.Begin()
 	done := 0
 	for {
-		piece := r.events[:min(room-done, epollPiece)]
-		n := e.Collect(piece, &r.round)
-		out := encoder{r.bytes[:0]}
-		for _, v := range piece[:n] {
-			out.u32(v.Events)
-			out.u64(v.Data)
-		}
-		err := copyOut(t, addr+uint64(done)*sizeofEpollEvent, out.b)
-		if err == nil {
+		piece := min(room-done, epollPiece)
+		n := e.Collect(r.bytes[:piece*event.SizeofEvent], done+piece == room, &r.round)
+		if n > 0 {
+			if _, err := t.MM().CopyOut(addr+uint64(done)*event.SizeofEvent, r.bytes[:n*event.SizeofEvent]); err != nil {
+				e.Finish(&r.round)
+				if done > 0 {
+					return uint64(done), nil
+				}
+				return 0, err
+			}
 			done += n
 		}
-		if err != nil || n < len(piece) || done == room {
-			e.Finish(&r.round)
-			if done > 0 {
-				return uint64(done), nil
-			}
-			return 0, err
+		if n < piece || done == room {
+			return uint64(done), nil
 		}
 		metal.CondResched()
 	}

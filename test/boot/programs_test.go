@@ -32,6 +32,8 @@ var selfChecking = []struct {
 	{"boot", "polling", []kind{staticPIE, musl}, 64, nil, 0},
 	{"signals", "signals", []kind{staticPIE, staticExe, musl}, 128, nil, 0},
 	{"signals", "sigframe", []kind{staticPIE, musl}, 128, nil, 0},
+	{"signals", "sigframe", []kind{staticPIE}, 128, []string{"-cpu", "qemu64"}, 0},
+	{"signals", "sigframe", []kind{staticPIE}, 128, []string{"-cpu", "max,-xsave"}, 0},
 	{"signals", "timers", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "signalfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"threads", "threads", []kind{staticPIE, staticExe, musl}, 256, nil, 2 * time.Minute},

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
@@ -18,11 +19,8 @@ const maxNesting = 5
 // nesting orders additions of epolls to epolls, so that two can't close a circle at once.
 var nesting sync.Mutex
 
-// Event is struct epoll_event.
-type Event struct {
-	Events uint32
-	Data   uint64
-}
+// SizeofEvent is the size of struct epoll_event, which is packed on x86-64.
+const SizeofEvent = 12
 
 // Epoll is the file of epoll_create(2).
 //
@@ -138,7 +136,13 @@ func (e *Epoll) pop() *item {
 	e.readyMu.Lock()
 	i := e.first
 	if i != nil {
-		e.unlist(i)
+		next := i.next
+		if e.first = next; next != nil {
+			next.prev, i.next = nil, nil
+		} else {
+			e.last = nil
+		}
+		i.listed = false
 	}
 	e.readyMu.Unlock()
 	return i
@@ -357,17 +361,22 @@ type Round struct {
 	pieces      int
 }
 
-// Collect fills out with what is ready and returns how many; fewer than its length: there is no more, and
-// if there was nothing at all, the caller may wait for the epoll's own readiness. Its cost goes with what
-// is ready, not with what is in it. Finish must follow unless fewer came.
-func (e *Epoll) Collect(out []Event, round *Round) int {
+// Begin makes a round that is over ready for the next.
+func (r *Round) Begin() { r.pieces = 0 }
+
+// Collect writes what is ready to out, as struct epoll_event, and returns how many events there are; fewer
+// than out has room for: there is no more, and if there was nothing at all, the caller may wait for the
+// epoll's own readiness. Its cost goes with what is ready, not with what is in it. Finish must follow, unless
+// fewer came or this is the last piece that is wanted.
+func (e *Epoll) Collect(out []byte, last bool, round *Round) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	round.pieces++
 	n := 0
-	for n < len(out) {
+	for len(out) >= SizeofEvent {
 		i := e.pop()
 		if i == nil {
+			last = true
 			break
 		}
 		if i.round == round {
@@ -377,7 +386,9 @@ func (e *Epoll) Collect(out []Event, round *Round) int {
 		if r == 0 || i.mask == 0 {
 			continue
 		}
-		out[n] = Event{uint32(r), i.data}
+		binary.LittleEndian.PutUint32(out, uint32(r))
+		binary.LittleEndian.PutUint64(out[4:], i.data)
+		out = out[SizeofEvent:]
 		n++
 		switch {
 		case i.flags&unix.EPOLLONESHOT != 0:
@@ -393,7 +404,7 @@ func (e *Epoll) Collect(out []Event, round *Round) int {
 			round.last = i
 		}
 	}
-	if n < len(out) {
+	if last {
 		e.relist(round)
 	}
 	return n

@@ -107,15 +107,24 @@ func epoll(t testing.TB) (*vfs.Description, *Epoll) {
 	return d, e
 }
 
-func collect(e *Epoll) []Event {
-	out := make([]Event, 8)
-	return out[:collectInto(e, out)]
+// ready is struct epoll_event.
+type ready struct {
+	events uint32
+	data   uint64
 }
 
-func collectInto(e *Epoll, out []Event) int {
-	var round Round
-	defer e.Finish(&round)
-	return e.Collect(out, &round)
+// decode reads n events.
+func decode(b []byte, n int) []ready {
+	var all []ready
+	for ; n > 0; n, b = n-1, b[SizeofEvent:] {
+		all = append(all, ready{binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint64(b[4:])})
+	}
+	return all
+}
+
+func collect(e *Epoll) []ready {
+	out := make([]byte, 8*SizeofEvent)
+	return decode(out, e.Collect(out, true, new(Round)))
 }
 
 func TestEpollInPieces(t *testing.T) {
@@ -131,21 +140,21 @@ func TestEpollInPieces(t *testing.T) {
 	e.Add(99, fds[0], unix.EPOLLIN|unix.EPOLLET, 99) // the same file once more
 	for range 3 {
 		var round Round
-		var out [4]Event
+		var out [4 * SizeofEvent]byte
 		seen := map[uint64]int{}
 		for {
-			n := e.Collect(out[:], &round)
-			for _, v := range out[:n] {
-				seen[v.Data]++
+			n := e.Collect(out[:], false, &round)
+			for _, v := range decode(out[:], n) {
+				seen[v.data]++
 			}
-			if n < len(out) {
+			if n < 4 {
 				break
 			}
 			// Between the pieces another event comes for what was reported, another waiter looks, files go.
 			for _, i := range e.items {
 				i.NotifyEvent(waiter.EventIn)
 			}
-			collectInto(e, out[:2])
+			e.Collect(out[:2*SizeofEvent], true, new(Round))
 		}
 		e.Finish(&round)
 		for data, n := range seen {
@@ -158,7 +167,7 @@ func TestEpollInPieces(t *testing.T) {
 		}
 	}
 	var round Round
-	e.Collect(make([]Event, 3), &round)
+	e.Collect(make([]byte, 3*SizeofEvent), false, &round)
 	if err := e.Delete(99, fds[0]); err != nil {
 		t.Error(err)
 	}
@@ -203,7 +212,7 @@ func TestEpoll(t *testing.T) {
 		if ed.Readiness(waiter.EventIn) == 0 {
 			t.Error("not ready")
 		}
-		if got := collect(e); len(got) != 1 || got[0] != (Event{unix.EPOLLIN, 77}) {
+		if got := collect(e); len(got) != 1 || got[0] != (ready{unix.EPOLLIN, 77}) {
 			t.Error(got)
 		}
 	}
@@ -216,7 +225,7 @@ func TestEpoll(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, c, d, 1)
-	if got := collect(e); len(got) != 1 || got[0].Data != 78 {
+	if got := collect(e); len(got) != 1 || got[0].data != 78 {
 		t.Error(got)
 	}
 	if got := collect(e); len(got) != 0 {
@@ -228,7 +237,7 @@ func TestEpoll(t *testing.T) {
 	}
 	// A change of the wish looks again.
 	e.Modify(5, d, unix.EPOLLIN|edge, 79)
-	if got := collect(e); len(got) != 1 || got[0].Data != 79 {
+	if got := collect(e); len(got) != 1 || got[0].data != 79 {
 		t.Error(got)
 	}
 	// One shot.
@@ -254,7 +263,7 @@ func TestEpoll(t *testing.T) {
 	r, w, _ := c.Pipe(0)
 	e.Add(1, r, 0, 1)
 	w.Decref()
-	if got := collect(e); len(got) != 1 || got[0].Events != unix.EPOLLHUP {
+	if got := collect(e); len(got) != 1 || got[0].events != unix.EPOLLHUP {
 		t.Error(got)
 	}
 	r.Decref()
@@ -281,13 +290,15 @@ func TestEpollRotates(t *testing.T) {
 		e.Add(int32(i), eventfd(t, 1, 0), unix.EPOLLIN, uint64(i))
 	}
 	seen := map[uint64]int{}
-	var out [2]Event
+	var out [2 * SizeofEvent]byte
 	for range 5 {
-		if n := collectInto(e, out[:]); n != 2 {
+		n := e.Collect(out[:], true, new(Round))
+		if n != 2 {
 			t.Fatal(n)
 		}
-		seen[out[0].Data]++
-		seen[out[1].Data]++
+		for _, v := range decode(out[:], n) {
+			seen[v.data]++
+		}
 	}
 	for i := range uint64(5) {
 		if seen[i] != 2 {
@@ -369,8 +380,8 @@ func TestEpollStress(t *testing.T) {
 	entry, ch := waiter.NewChannelEntry(waiter.EventIn)
 	ed.EventRegister(&entry)
 	for total < files*rounds {
-		var out [4]Event
-		n := collectInto(e, out[:])
+		var out [4 * SizeofEvent]byte
+		n := e.Collect(out[:], true, new(Round))
 		if n == 0 {
 			if ed.Readiness(waiter.EventIn) == 0 {
 				select {
@@ -381,8 +392,8 @@ func TestEpollStress(t *testing.T) {
 			}
 			continue
 		}
-		for _, ev := range out[:n] {
-			v, err := get(t, c, fds[ev.Data])
+		for _, ev := range decode(out[:], n) {
+			v, err := get(t, c, fds[ev.data])
 			if err != nil && err != unix.EAGAIN {
 				t.Fatal(err)
 			}
@@ -473,10 +484,11 @@ func BenchmarkEpollOneOf1000(b *testing.B) {
 		}
 		e.Add(int32(i), eventfd(b, initial, 0), unix.EPOLLIN, uint64(i))
 	}
-	var out [16]Event
+	var out [16 * SizeofEvent]byte
+	var round Round
 	b.ReportAllocs()
 	for range b.N {
-		if collectInto(e, out[:]) != 1 {
+		if e.Collect(out[:], true, &round) != 1 {
 			b.Fatal()
 		}
 	}
