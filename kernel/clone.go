@@ -426,8 +426,10 @@ func (t *Thread) Exec(as *mm.AddressSpace, creds *Credentials, name string, e *E
 	as.Activate()
 	old.Release()
 	number := t.Ctx.OrigRAX
+	tsc := t.Ctx.TSC()
 	t.Ctx = amd64.NewContext() // not overwritten in place: the CPU may still hold the old one's state
 	t.Ctx.OrigRAX = number
+	t.Ctx.SetTSC(tsc)
 	t.stepping = false
 	t.answer()
 	return nil

@@ -123,11 +123,16 @@ func sysPrctl(t *kernel.Thread, a *args) (uint64, error) {
 	case unix.PR_SET_MM:
 		return 0, setMM(t, v, a.arg(2), a.arg(3), a.arg(4))
 	case unix.PR_GET_TSC:
-		return 0, t.MM().WriteUint32(v, unix.PR_TSC_ENABLE)
+		mode := uint32(unix.PR_TSC_ENABLE)
+		if !t.Ctx.TSC() {
+			mode = unix.PR_TSC_SIGSEGV
+		}
+		return 0, t.MM().WriteUint32(v, mode)
 	case unix.PR_SET_TSC:
-		if v != unix.PR_TSC_ENABLE {
+		if v != unix.PR_TSC_ENABLE && v != unix.PR_TSC_SIGSEGV {
 			return 0, unix.EINVAL
 		}
+		t.Ctx.SetTSC(v == unix.PR_TSC_ENABLE)
 		return 0, nil
 	case unix.PR_SET_PTRACER:
 		return 0, unix.EINVAL // as without Yama

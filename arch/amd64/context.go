@@ -88,6 +88,9 @@ type Context struct {
 	mxcsr    uint32 // current whenever the kernel runs
 	iret     uint32 // not 0: leave by IRETQ
 
+	noTSC   bool // RDTSC raises #GP
+	unusual bool // noTSC, or debug isn't nil
+
 	fsBase, gsBase uint64 // current while another thread, or none, owns the CPU's state
 
 	// Answers are results that the system call entry may return by itself: see AnswerAtEntry.
@@ -138,6 +141,7 @@ func (c *Context) Clone() *Context {
 	copy(d.image(), c.image())
 	d.iret = 1
 	d.debug = nil // a debugger's breakpoints are for the thread that it set them in
+	d.unusual = d.noTSC
 	return &d
 }
 
@@ -162,6 +166,17 @@ func (c *Context) FSBase() uint64 {
 func (c *Context) SetFSBase(base uint64) {
 	c.spill()
 	c.fsBase = base
+	c.reload()
+}
+
+// TSC reports whether the program can read the time stamp counter.
+func (c *Context) TSC() bool { return !c.noTSC }
+
+// SetTSC lets the program read the time stamp counter, or have RDTSC and RDTSCP raise #GP.
+func (c *Context) SetTSC(on bool) {
+	c.spill()
+	c.noTSC = !on
+	c.unusual = c.noTSC || c.debug != nil
 	c.reload()
 }
 

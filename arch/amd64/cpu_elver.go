@@ -23,6 +23,7 @@ const (
 const (
 	cr0AM = 1 << 18
 
+	cr4TSD      = 1 << 2
 	cr4UMIP     = 1 << 11
 	cr4FSGSBASE = 1 << 16
 	cr4OSXSAVE  = 1 << 18

@@ -178,10 +178,10 @@ func (c *Context) SetDebug(d DebugRegs) error {
 	}
 	c.reload()
 	if d == (DebugRegs{}) {
-		c.debug = nil
+		c.debug, c.unusual = nil, c.noTSC
 		return nil
 	}
-	c.debug = &d
+	c.debug, c.unusual = &d, true
 	return nil
 }
 

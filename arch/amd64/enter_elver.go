@@ -86,8 +86,8 @@ func (c *Context) own() {
 		owner.save()
 	}
 	owner = c
-	if c.debug != nil || debugging {
-		c.ownDebug()
+	if c.unusual || unusual {
+		c.ownUnusual()
 	}
 	*(*uint32)(unsafe.Add(unsafe.Pointer(c.extended), offsetMXCSR)) = initialMXCSR
 	if features != 0 && fsgsbase {
@@ -97,8 +97,19 @@ func (c *Context) own() {
 	c.ownSlowly()
 }
 
-// debugging says that the CPU holds breakpoints of a thread.
-var debugging bool
+// unusual says that the CPU holds what few contexts ask for: breakpoints, or no time stamp counter.
+var unusual bool
+
+// ownUnusual gives that of c to the CPU.
+//
+//go:nosplit
+func (c *Context) ownUnusual() {
+	unusual = c.unusual
+	c.ownDebug()
+	if c.noTSC != tscOff {
+		c.ownTSC()
+	}
+}
 
 // ownDebug gives the CPU's debug registers to c. A breakpoint that a copy of the kernel's into the program's
 // memory meets is no event: the trap entry lets it pass.
@@ -106,13 +117,26 @@ var debugging bool
 //go:nosplit
 func (c *Context) ownDebug() {
 	writeDR7(0)
-	debugging = false
 	if d := c.debug; d != nil {
 		writeDR(d.Addr[0], d.Addr[1], d.Addr[2], d.Addr[3])
 		if v := d.hardware(); v != 0 {
 			writeDR7(v)
-			debugging = true
 		}
+	}
+}
+
+// tscOff says that the program's RDTSC raises #GP; the kernel's never does (Intel SDM vol. 3, 2.5, CR4.TSD).
+var tscOff bool
+
+// ownTSC lets the program read the time stamp counter or not, as c has it.
+//
+//go:nosplit
+func (c *Context) ownTSC() {
+	tscOff = c.noTSC
+	if tscOff {
+		writeCR4(readCR4() | cr4TSD)
+	} else {
+		writeCR4(readCR4() &^ cr4TSD)
 	}
 }
 

@@ -2,6 +2,8 @@
 // alternate stacks, restarts, faults.
 #include "check.h"
 #include <cpuid.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 static volatile int count, last_signal, order[16], orders;
@@ -520,6 +522,56 @@ static void test_ignored_segv(void)
 	signal(SIGSEGV, SIG_DFL);
 }
 
+static void read_tsc(void) { __asm__ volatile("rdtsc" ::: "rax", "rdx"); }
+
+// passes_turns reads the counter, if it may, each time that the other process has passed the turn.
+static int passes_turns(int in, int out, int mode)
+{
+	int m = 0;
+	char c;
+
+	for (int i = 0; i < 20; i++) {
+		if (read(in, &c, 1) != 1)
+			return 1;
+		if (mode == PR_TSC_ENABLE)
+			read_tsc();
+		if (prctl(PR_GET_TSC, &m) != 0 || m != mode || write(out, &c, 1) != 1)
+			return 1;
+	}
+	return 0;
+}
+
+// A process may give up the time stamp counter, its children with it; others keep it.
+static void test_no_time_stamp_counter(void)
+{
+	int mode = 0, status, to[2], from[2];
+	pid_t child;
+
+	CHECK_EQ(prctl(PR_GET_TSC, &mode), 0);
+	CHECK_EQ(mode, PR_TSC_ENABLE);
+	CHECK_ERR(prctl(PR_SET_TSC, 3), EINVAL);
+	CHECK_ERR(prctl(PR_GET_TSC, NULL), EFAULT);
+	CHECK_EQ(prctl(PR_SET_TSC, PR_TSC_SIGSEGV), 0);
+	CHECK_EQ(prctl(PR_GET_TSC, &mode), 0);
+	CHECK_EQ(mode, PR_TSC_SIGSEGV);
+	fault(SIGSEGV, read_tsc, SI_KERNEL, NULL);
+	if (check_failed) return;
+	CHECK(pipe(to) == 0 && pipe(from) == 0);
+	child = fork();
+	if (child == 0) {
+		if (prctl(PR_GET_TSC, &mode) != 0 || mode != PR_TSC_SIGSEGV)
+			_exit(1);
+		_exit(passes_turns(to[0], from[1], mode));
+	}
+	CHECK(child > 0);
+	CHECK_EQ(prctl(PR_SET_TSC, PR_TSC_ENABLE), 0);
+	CHECK_EQ(write(to[1], "x", 1), 1);
+	CHECK_EQ(passes_turns(from[0], to[1], PR_TSC_ENABLE), 0);
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	read_tsc();
+}
+
 TESTS({"bad-arguments", test_bad_arguments}, {"every-signal", test_every_signal},
       {"mask-and-pending", test_mask_and_pending}, {"queued", test_queued}, {"order", test_order},
       {"nodefer-and-resethand", test_nodefer_and_resethand}, {"handler-mask", test_handler_mask},
@@ -530,4 +582,4 @@ TESTS({"bad-arguments", test_bad_arguments}, {"every-signal", test_every_signal}
       {"sigsuspend", test_sigsuspend}, {"sigtimedwait", test_sigtimedwait},
       {"siginfo", test_siginfo}, {"sigpipe", test_sigpipe},
       {"interrupting-a-loop", test_interrupting_a_loop},
-      {"ignored-segv", test_ignored_segv})
+      {"ignored-segv", test_ignored_segv}, {"no-time-stamp-counter", test_no_time_stamp_counter})
