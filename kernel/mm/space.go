@@ -131,7 +131,12 @@ const smallPages = 256
 
 // enough is Linux's heuristic overcommit: it refuses only what is more than the whole machine
 // (__vm_enough_memory; Documentation/mm/overcommit-accounting).
-func enough(pages uint64) bool { return pages <= smallPages || pages <= frames() }
+func enough(pages uint64) bool {
+	return pages <= smallPages || pages <= frames() || OvercommitAlways.Load()
+}
+
+// OvercommitAlways grants whatever is asked for, as vm.overcommit_memory = 1 does.
+var OvercommitAlways atomic.Bool
 
 var committed atomic.Int64 // pages
 

@@ -291,5 +291,26 @@ static void test_pagemap(void)
 	munmap(p, pages * 4096);
 }
 
-TESTS({"pagemap", test_pagemap}, {"every-pid", test_every_pid}, {"stat", test_stat}, {"status", test_status}, {"threads", test_threads}, {"memory", test_memory},
+// What can't be changed can be written as it is, and says so to whoever wants another value.
+static void test_tunables(void)
+{
+	static const char *const names[] = {"/proc/sys/vm/mmap_min_addr", "/proc/sys/fs/pipe-user-pages-hard", "/proc/sys/kernel/randomize_va_space"};
+	char before[40];
+
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		int fd = open(names[i], O_RDWR);
+
+		if (fd < 0) { // only root's
+			CHECK_EQ(errno, EACCES);
+			continue;
+		}
+		ssize_t n = read(fd, before, sizeof before);
+		CHECK(n > 0);
+		CHECK_EQ(pwrite(fd, before, n, 0), n);
+		CHECK_ERR(pwrite(fd, "x", 1, 0), EINVAL);
+		close(fd);
+	}
+}
+
+TESTS({"tunables", test_tunables}, {"pagemap", test_pagemap}, {"every-pid", test_every_pid}, {"stat", test_stat}, {"status", test_status}, {"threads", test_threads}, {"memory", test_memory},
       {"limits", test_limits}, {"descriptors", test_descriptors}, {"machine", test_machine}, {"io", test_io}, {"settings", test_settings})

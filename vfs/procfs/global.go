@@ -23,8 +23,9 @@ const (
 	OSVersion = "#1 SMP PREEMPT_DYNAMIC Elver"
 )
 
-// value adds a file with a value that can be written and read back. set, which may be nil, refuses bad
-// values and does what the value means.
+// value adds a file with a value that can be written and read back. set refuses bad values and does what the
+// value means. It is nil for hints, which change nothing that a program sees: how memory is written back and
+// swapped (nothing is), how long it may take, what a console shows.
 func (d *dir) value(name, initial string, set func(c *vfs.Context, v string) error) {
 	f := d.FS().(*FS)
 	key := fmt.Sprintf("%d/%s", d.Ino(), name)
@@ -129,22 +130,21 @@ func (f *FS) addGlobal(top *dir) {
 	kern.constant("version", OSVersion)
 	f.machineName(kern, "hostname", func() string { h, _ := k.Hostname(); return h }, (*kernel.Kernel).SetHostname)
 	f.machineName(kern, "domainname", func() string { _, d := k.Hostname(); return d }, (*kernel.Kernel).SetDomainname)
-	kern.value("pid_max", "4194304", nil)
-	kern.value("threads-max", fmt.Sprint(metal.Frames().Total/8), nil)
+	kern.fixed("pid_max", "4194304")
+	kern.fixed("threads-max", fmt.Sprint(metal.Frames().Total/8))
 	kern.constant("cap_last_cap", fmt.Sprint(unix.CAP_LAST_CAP))
 	kern.constant("ngroups_max", "65536")
 	addCore(kern, k)
-	kern.value("randomize_va_space", "2", nil)
+	kern.fixed("randomize_va_space", "2")
 	kern.value("sched_rt_runtime_us", "950000", nil)
-	kern.value("shmmax", "18446744073692774399", nil)
-	kern.value("shmall", "18446744073692774399", nil)
-	kern.value("shmmni", "4096", nil)
+	kern.fixed("shmmax", "18446744073692774399")
+	kern.fixed("shmall", "18446744073692774399")
+	kern.fixed("shmmni", "4096")
 	addSysV(top, kern)
-	kern.value("yama_ptrace_scope", "0", nil)
 	kern.constant("overflowuid", "65534")
 	kern.constant("overflowgid", "65534")
 	kern.value("perf_event_paranoid", "2", nil)
-	kern.value("unprivileged_bpf_disabled", "2", nil)
+	kern.fixed("unprivileged_bpf_disabled", "2")
 	kern.value("panic", "0", nil)
 	kern.value("printk", "4\t4\t1\t7", nil)
 	random := kern.sub("random")
@@ -154,60 +154,66 @@ func (f *FS) addGlobal(top *dir) {
 	random.constant("poolsize", "256")
 
 	vm := sys.sub("vm")
-	vm.value("overcommit_memory", "0", nil)
-	vm.value("overcommit_ratio", "50", nil)
-	vm.value("max_map_count", fmt.Sprint(mm.MaxMapCount), nil)
-	vm.value("mmap_min_addr", fmt.Sprint(mm.MinAddr), nil)
+	vm.value("overcommit_memory", "0", func(_ *vfs.Context, v string) error {
+		if v != "0" && v != "1" { // 2 would be strict
+			return unix.EINVAL
+		}
+		mm.OvercommitAlways.Store(v == "1")
+		return nil
+	})
+	vm.fixed("overcommit_ratio", "50")
+	vm.fixed("max_map_count", fmt.Sprint(mm.MaxMapCount))
+	vm.fixed("mmap_min_addr", fmt.Sprint(mm.MinAddr))
 	vm.value("swappiness", "60", nil)
 	vm.value("dirty_ratio", "20", nil)
 	vm.value("dirty_background_ratio", "10", nil)
-	vm.value("nr_hugepages", "0", nil)
+	vm.fixed("nr_hugepages", "0")
 	vm.value("drop_caches", "0", nil)
 
 	fs := sys.sub("fs")
-	fs.value("file-max", "9223372036854775807", nil)
-	fs.value("nr_open", "1048576", nil)
-	fs.value("pipe-max-size", fmt.Sprint(vfs.MaxPipeSize), nil)
-	fs.value("pipe-user-pages-soft", "16384", nil)
-	fs.value("pipe-user-pages-hard", "0", nil)
+	fs.fixed("file-max", "9223372036854775807")
+	fs.fixed("nr_open", "1048576")
+	fs.fixed("pipe-max-size", fmt.Sprint(vfs.MaxPipeSize))
+	fs.fixed("pipe-user-pages-soft", "16384")
+	fs.fixed("pipe-user-pages-hard", "0")
 	fs.constant("file-nr", "64\t0\t9223372036854775807")
-	fs.sub("inotify").value("max_user_watches", "65536", nil)
-	fs.sub("inotify").value("max_user_instances", "128", nil)
-	fs.sub("inotify").value("max_queued_events", "16384", nil)
-	fs.sub("epoll").value("max_user_watches", "1048576", nil)
-	fs.value("protected_symlinks", "0", nil)
-	fs.value("protected_hardlinks", "0", nil)
-	fs.value("aio-max-nr", "65536", nil)
+	fs.sub("inotify").fixed("max_user_watches", "65536")
+	fs.sub("inotify").fixed("max_user_instances", "128")
+	fs.sub("inotify").fixed("max_queued_events", "16384")
+	fs.sub("epoll").fixed("max_user_watches", "1048576")
+	fs.fixed("protected_symlinks", "0")
+	fs.fixed("protected_hardlinks", "0")
+	fs.fixed("aio-max-nr", "65536")
 	fs.file("aio-nr", func(*vfs.Context) string { return fmt.Sprintln(aio.Requested()) })
-	fs.value("suid_dumpable", "0", nil)
+	fs.fixed("suid_dumpable", "0")
 	for _, l := range mqueue.Limits {
 		fs.sub("mqueue").numbers(l.Name, 1, func() []int { return []int{int(l.Get())} }, func(v []int) error { return l.Set(int64(v[0])) })
 	}
 	kern.sub("pty").constant("max", "4096")
-	kern.sub("keys").value("maxkeys", "200", nil)
+	kern.sub("keys").fixed("maxkeys", "200")
 	kern.value("sched_child_runs_first", "0", nil)
 	kern.value("sched_rt_period_us", "1000000", nil)
 	kern.value("sched_autogroup_enabled", "0", nil)
-	kern.value("dmesg_restrict", "1", nil)
-	kern.value("kptr_restrict", "1", nil)
-	kern.value("tainted", "0", nil)
-	kern.value("core_pipe_limit", "0", nil)
+	kern.fixed("dmesg_restrict", "1")
+	kern.fixed("kptr_restrict", "1")
+	kern.fixed("tainted", "0")
+	kern.fixed("core_pipe_limit", "0")
 	kern.value("hung_task_timeout_secs", "0", nil)
-	kern.sub("yama").value("ptrace_scope", "0", nil)
+	kern.sub("yama").fixed("ptrace_scope", "0")
 	kern.sub("seccomp").constant("actions_avail", "kill_process kill_thread trap errno trace log allow")
-	vm.value("overcommit_kbytes", "0", nil)
+	vm.fixed("overcommit_kbytes", "0")
 	vm.value("dirty_bytes", "0", nil)
 	vm.value("dirty_background_bytes", "0", nil)
 	vm.value("dirty_expire_centisecs", "3000", nil)
 	vm.value("dirty_writeback_centisecs", "500", nil)
-	vm.value("min_free_kbytes", fmt.Sprint(metal.Frames().Reserve*metal.FrameSize/1024), nil)
-	vm.value("panic_on_oom", "0", nil)
-	vm.value("oom_kill_allocating_task", "0", nil)
+	vm.fixed("min_free_kbytes", fmt.Sprint(metal.Frames().Reserve*metal.FrameSize/1024))
+	vm.fixed("panic_on_oom", "0")
+	vm.fixed("oom_kill_allocating_task", "0")
 	vm.value("vfs_cache_pressure", "100", nil)
 	vm.value("zone_reclaim_mode", "0", nil)
-	vm.value("nr_overcommit_hugepages", "0", nil)
+	vm.fixed("nr_overcommit_hugepages", "0")
 	vm.value("page-cluster", "3", nil)
-	vm.value("legacy_va_layout", "0", nil)
+	vm.fixed("legacy_va_layout", "0")
 
 	net := sys.sub("net")
 	folder := func(path string) *dir {
@@ -231,7 +237,7 @@ func (f *FS) addGlobal(top *dir) {
 	}
 }
 
-// fixed adds a file that can be written only with what it says already: EINVAL otherwise.
+// fixed adds a file that can be written only with what it says already, as who saves and restores it does: EINVAL otherwise.
 func (d *dir) fixed(name, value string) {
 	d.file(name, func(*vfs.Context) string { return value + "\n" }).writable(func(_ *vfs.Context, v string) error {
 		if !slices.Equal(strings.Fields(v), strings.Fields(value)) {
