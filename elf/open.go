@@ -15,10 +15,11 @@ type opened struct {
 	mappable mm.Mappable
 	c        *vfs.Context
 	d        *vfs.Description
+	running  vfs.Running
 }
 
 // Open opens the file at path, from the working directory, for execution: a regular file that c may
-// execute, else EACCES.
+// execute, else EACCES, which nobody writes to, else ETXTBSY. Until the release nobody can.
 func Open(c *vfs.Context, path string) (File, error) { return OpenAt(c, unix.AT_FDCWD, path, 0) }
 
 // OpenAt is Open from the directory dirfd; flags may hold O_NOFOLLOW and, for a path that is empty,
@@ -58,7 +59,12 @@ func OpenAt(c *vfs.Context, dirfd int32, path string, flags int) (File, error) {
 		d.Decref()
 		return nil, unix.EACCES
 	}
-	return &opened{m, c, d}, nil
+	running, err := d.Run()
+	if err != nil {
+		d.Decref()
+		return nil, err
+	}
+	return &opened{m, c, d, running}, nil
 }
 
 // Description returns the open file that f, from Open, stands on, for /proc/PID/exe.
@@ -74,7 +80,13 @@ func (o *opened) Size() int64 {
 	return a.Size
 }
 
-func (o *opened) Release() { o.d.Decref() }
+// Running returns what keeps f, from Open, from being written to.
+func Running(f File) vfs.Running { return f.(*opened).running }
+
+func (o *opened) Release() {
+	o.running.Release()
+	o.d.Decref()
+}
 
 // ReadAt implements io.ReaderAt.
 func (o *opened) ReadAt(p []byte, off int64) (int, error) {

@@ -144,6 +144,9 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			StackStart: image.StackStart,
 			Secret:     c.MayRead(d.Path()) != nil,
 		}
+		running := elf.Running(image.File)
+		running.Acquire()
+		space.SetProgram(running)
 		oldTID := t.TID
 		if err = t.Exec(space, creds, filename[strings.LastIndexByte(filename, '/')+1:], e); err == nil {
 			t.SetPersonality(t.Personality() &^ clearing)
@@ -151,6 +154,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 				t.SetParentDeathSignal(0)
 			}
 			holdFile(e, d)
+			running.Release() // the address space has its own
 			if image.Opened {
 				file.Release()
 			}

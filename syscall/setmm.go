@@ -201,6 +201,9 @@ func descriptionOf(e *kernel.Executable) *vfs.Description {
 func setExeFile(t *kernel.Thread, fd int32) error {
 	c := filesOf(t)
 	file, err := elf.OpenAt(c, fd, "", unix.AT_EMPTY_PATH)
+	if err == unix.ETXTBSY {
+		err = unix.EACCES // as Linux's replace_mm_exe_file has it
+	}
 	if err != nil {
 		return err
 	}
@@ -224,5 +227,8 @@ func setExeFile(t *kernel.Thread, fd int32) error {
 	e.Path, e.File = c.Files.Name(d.Path()), d
 	holdFile(&e, d)
 	t.Proc.SetExecutable(&e)
+	if old := t.MM().SetProgram(elf.Running(file)); old != nil {
+		old.Release()
+	}
 	return nil
 }

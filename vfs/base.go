@@ -30,6 +30,7 @@ type BaseInode struct {
 	locks    atomic.Pointer[FileLocks] // nil until somebody locks the file
 	watchers atomic.Pointer[observers] // nil until somebody watches it
 	evicted  atomic.Pointer[weak.Pointer[Dentry]]
+	writers  writers
 
 	attrMu              sync.Mutex
 	nlink               uint32

@@ -475,6 +475,12 @@ func (c *Context) Truncate(path string, size int64) error {
 	if err := c.allow(p, mayWriteAccess); err != nil {
 		return err
 	}
+	if w := writersOf(i); w != nil {
+		if err := w.enter(); err != nil {
+			return err
+		}
+		defer w.leave()
+	}
 	return p.setAttr(c, &SetAttr{Valid: SetSize, Size: size})
 }
 

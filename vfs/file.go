@@ -94,10 +94,11 @@ type Description struct {
 	waiter   Waiter // the file, if it is one and the open allows reading
 	seekable bool
 	created  bool
-	sink     bool // the file is a Sink, and may be written to
-	socket   bool // the inode is one
-	told     bool // made by open: watchers hear of it
-	flushes  bool // file is a Flusher
+	sink     bool     // the file is a Sink, and may be written to
+	socket   bool     // the inode is one
+	told     bool     // made by open: watchers hear of it
+	flushes  bool     // file is a Flusher
+	writes   *writers // where the open counts as one that may write; nil if it doesn't
 
 	// fileLocks is where the locks of the file are, once it has any; nil if it can't be locked.
 	fileLocks *atomic.Pointer[FileLocks]
@@ -281,6 +282,9 @@ func (d *Description) release() {
 	}
 	d.dropLocks()
 	d.file.Release()
+	if d.writes != nil {
+		d.writes.leave()
+	}
 	if h, ok := d.inode.(Holder); ok {
 		h.Drop()
 	}

@@ -243,13 +243,41 @@ func (c *Context) openPath(p Path, flags uint32, created bool) (*Description, er
 			return nil, unix.EPERM
 		}
 	}
+	var writes *writers
+	if typ == unix.S_IFREG && want&mayWriteAccess != 0 {
+		writes = writersOf(i)
+	}
+	if writes != nil {
+		if err := writes.enter(); err != nil {
+			return nil, err
+		}
+	}
+	d, err := c.openAllowed(i, p, flags, typ == unix.S_IFREG && flags&unix.O_TRUNC != 0 && !created)
+	if writes != nil && (err != nil || d.mode&mayWrite == 0) { // O_TRUNC with O_RDONLY writes while it opens
+		writes.leave()
+		writes = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.writes = writes
+	d.told, d.created = true, created
+	d.happened(unix.IN_OPEN)
+	if flags&unix.O_TRUNC != 0 && typ == unix.S_IFREG && !created {
+		d.happened(unix.IN_MODIFY)
+	}
+	return d, nil
+}
+
+// openAllowed opens i, which is at p and may be opened so, and truncates it.
+func (c *Context) openAllowed(i Inode, p Path, flags uint32, truncate bool) (*Description, error) {
 	if h, ok := i.(Holder); ok {
 		if err := h.Hold(); err != nil {
 			return nil, err
 		}
 	}
 	file, err := c.openInode(i, p, flags)
-	if err == nil && flags&unix.O_TRUNC != 0 && typ == unix.S_IFREG && !created {
+	if err == nil && truncate {
 		if err = c.resize(i, 0); err != nil {
 			file.Release()
 		}
@@ -260,13 +288,7 @@ func (c *Context) openPath(p Path, flags uint32, created bool) (*Description, er
 		}
 		return nil, err
 	}
-	d := NewDescription(file, p, flags)
-	d.told, d.created = true, created
-	d.happened(unix.IN_OPEN)
-	if flags&unix.O_TRUNC != 0 && typ == unix.S_IFREG && !created {
-		d.happened(unix.IN_MODIFY)
-	}
-	return d, nil
+	return NewDescription(file, p, flags), nil
 }
 
 // openInode opens i, FIFOs here, everything else by the inode.

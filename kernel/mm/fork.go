@@ -27,7 +27,10 @@ func (as *AddressSpace) fork(limits Limits) (*AddressSpace, error) {
 	if limits == nil {
 		child.limits = as.limits
 	}
-	err = as.copyTo(child)
+	if err = as.copyTo(child); err == nil && as.program != nil {
+		as.program.Acquire()
+		child.program = as.program
+	}
 	child.unlock()
 	as.unlock() // the TLB forgets that as could write
 	if err != nil {

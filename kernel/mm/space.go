@@ -25,6 +25,7 @@ type AddressSpace struct {
 
 	closing []*backing // to be closed after mu
 	atEnd   []func()   // of AtEnd
+	program Program    // of SetProgram
 
 	mmapBase      uint64
 	brkStart, brk uint64
@@ -74,6 +75,9 @@ func (as *AddressSpace) Release() {
 	as.unmap(0, UserEnd)
 	as.table.Destroy()
 	atEnd := as.atEnd
+	if as.program != nil {
+		atEnd = append(atEnd, as.program.Release)
+	}
 	as.unlock()
 	for _, f := range atEnd {
 		f()
@@ -86,6 +90,21 @@ func (as *AddressSpace) AtEnd(f func()) {
 	as.lock()
 	defer as.unlock()
 	as.atEnd = append(as.atEnd, f)
+}
+
+// Program is the file that an address space was made for, which must not change as long as there is one.
+type Program interface {
+	Acquire()
+	Release()
+}
+
+// SetProgram gives the address space its program, which it releases with its end, and returns the one before, the caller's
+// to release; nil for none. Copies that Fork makes get the program too.
+func (as *AddressSpace) SetProgram(p Program) (old Program) {
+	as.lock()
+	defer as.unlock()
+	old, as.program = as.program, p
+	return old
 }
 
 // Root returns the physical address of the top-level page table, for amd64.Context.Enter.

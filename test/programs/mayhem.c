@@ -76,7 +76,7 @@ static const char *const paths[] = {
     ".", "..", "/", "a", "b", "dir", "dir/c", "dir/../a", "link", "fifo", "socket", "none", "none/none", "", "a/", "dir/.",
     "/dev/null", "/dev/zero", "/dev/full", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/shm/mayhem", "/proc/self/maps", "/proc/self/fd/3",
     "/proc/self/mem", "/proc/self/status", "/proc/self/cwd", "/proc/self/task", "/proc/meminfo", "/proc/sys/kernel/hostname",
-    "/sys/devices/system/cpu/online", "/proc/self/fdinfo", "/proc/thread-self/comm", "/proc/net/tcp", "/tmp", "/dev/fd/0",
+    "/sys/devices/system/cpu/online", "/proc/self/fdinfo", "/proc/self/exe", "/proc/thread-self/comm", "/proc/net/tcp", "/tmp", "/dev/fd/0",
 };
 
 static int add(int fd)

@@ -18,9 +18,29 @@
 
 static char self[PATH_MAX];
 
+// holds tells that it runs and ends with its standard input: as this process, or as a child of the parent's.
+static int holds(int apart)
+{
+	pid_t pid = apart ? syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0) : 0;
+	int status = 7;
+
+	if (pid != 0)
+		return pid < 0;
+	if (open("/proc/self/exe", O_WRONLY) != -1 || errno != ETXTBSY || truncate("/proc/self/exe", 0) != -1 || errno != ETXTBSY)
+		status = 1;
+	pid = getpid();
+	if (write(1, &pid, sizeof pid) != sizeof pid || read(0, &pid, 1) != 0)
+		status = 1;
+	return status;
+}
+
 // executed is what this program does when it executes itself.
 static int executed(int argc, char **argv)
 {
+	if (argc > 1 && !strcmp(argv[1], "--hold"))
+		return holds(0);
+	if (argc > 1 && !strcmp(argv[1], "--hold-apart"))
+		return holds(1);
 	return argc > 1 && !strcmp(argv[1], "--exit") ? atoi(argv[2]) : -1;
 }
 
@@ -562,6 +582,158 @@ static void test_arguments(void)
 	CHECK_EQ(status, 1 << 8);
 }
 
+// run_held runs path, which tells its process's id once it runs and ends when *hold is closed. Returns the id of the
+// child, and in *holder whose answer came: 0 if it is none.
+static pid_t run_held(int fd, const char *path, const char *how, int *hold, pid_t *holder)
+{
+	int in[2], out[2];
+	pid_t pid;
+
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || (pid = fork()) < 0)
+		return -1;
+	if (pid == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		syscall(SYS_execveat, fd, path, ((char *[]){"held", (char *)how, NULL}), NULL, AT_EMPTY_PATH);
+		_exit(100 + (errno == ETXTBSY));
+	}
+	close(in[0]);
+	close(out[1]);
+	if (read(out[0], holder, sizeof *holder) != sizeof *holder)
+		*holder = 0;
+	close(out[0]);
+	*hold = in[1];
+	return pid;
+}
+
+static int write_to(const char *path, const char *text, size_t size)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0700);
+
+	if (fd >= 0 && write(fd, text, size) == (ssize_t)size)
+		return fd;
+	return -1;
+}
+
+// exec_errno returns why path can't be executed; 0: it could.
+static int exec_errno(const char *path)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execl(path, "tried", "--exit", "0", NULL);
+		_exit(errno);
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// A program's file isn't written to while it runs, and doesn't run while it is written to.
+static void test_busy(void)
+{
+	char dir[] = "/tmp/busy.XXXXXX", script[2 * PATH_MAX];
+	int fd, from, hold, status, size;
+	siginfo_t info;
+	struct stat st;
+	pid_t pid, holder;
+	char *text;
+
+	CHECK((from = open(self, O_RDONLY)) >= 0);
+	CHECK_EQ(fstat(from, &st), 0);
+	CHECK((text = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, from, 0)) != MAP_FAILED);
+	close(from);
+	CHECK(mkdtemp(dir));
+	CHECK_EQ(chdir(dir), 0);
+
+	// Open for writing: it doesn't run, nor does what needs it.
+	CHECK((fd = write_to("program", text, st.st_size)) >= 0);
+	size = snprintf(script, sizeof script, "#!%s/program\n", dir);
+	CHECK((from = write_to("script", script, size)) >= 0);
+	CHECK_EQ(exec_errno("program"), ETXTBSY);
+	CHECK_EQ(exec_errno("script"), ETXTBSY);
+	close(from);
+	CHECK_EQ(exec_errno("script"), ETXTBSY);
+	close(fd);
+	CHECK_EQ(exec_errno("program"), 0);
+	CHECK((from = open("script", O_RDWR)) >= 0);
+	CHECK_EQ(exec_errno("script"), ETXTBSY);
+	close(from);
+	CHECK((from = open("program", O_RDONLY)) >= 0);
+	CHECK_EQ(exec_errno("program"), 0);
+	CHECK_EQ(chmod("program", 0600), 0);
+	CHECK((fd = open("program", O_RDWR)) >= 0);
+	CHECK_EQ(exec_errno("program"), EACCES);
+	close(fd);
+	CHECK_EQ(chmod("program", 0700), 0);
+	CHECK_EQ(exec_errno("program"), 0);
+
+	// Running, it can't be opened for writing nor truncated, but read, linked and removed.
+	CHECK((pid = run_held(AT_FDCWD, "program", "--hold", &hold, &holder)) > 0);
+	CHECK_EQ(holder, pid);
+	CHECK_ERR(open("program", O_WRONLY), ETXTBSY);
+	CHECK_ERR(open("program", O_RDWR | O_CREAT, 0600), ETXTBSY);
+	CHECK_ERR(open("program", O_RDONLY | O_TRUNC), ETXTBSY);
+	CHECK_ERR(open("program", O_WRONLY | O_CREAT | O_EXCL, 0600), EEXIST);
+	CHECK_ERR(truncate("program", st.st_size), ETXTBSY);
+	snprintf(script, sizeof script, "/proc/%d/exe", pid);
+	CHECK_ERR(open(script, O_WRONLY), ETXTBSY);
+	CHECK_ERR(truncate(script, 1), ETXTBSY);
+	CHECK_EQ(access("program", W_OK), 0);
+	CHECK_EQ(link("program", "other"), 0);
+	CHECK_ERR(open("other", O_WRONLY), ETXTBSY);
+	CHECK_EQ(exec_errno("other"), 0);
+	CHECK_EQ(unlink("program"), 0);
+	CHECK_ERR(truncate("other", 1), ETXTBSY);
+	CHECK_EQ(rename("other", "program"), 0);
+	close(hold);
+	CHECK_EQ(waitid(P_PID, pid, &info, WEXITED | WNOWAIT), 0); // what is left is no program
+	CHECK((fd = open("program", O_WRONLY)) >= 0);
+	close(fd);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 7 << 8);
+
+	// A child runs the program of its parent, longer than that.
+	CHECK((pid = run_held(AT_FDCWD, "program", "--hold-apart", &hold, &holder)) > 0);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	CHECK(holder > 0 && holder != pid);
+	CHECK_ERR(open("program", O_WRONLY), ETXTBSY);
+	close(hold);
+	CHECK_EQ(waitpid(holder, &status, 0), holder);
+	CHECK_EQ(status, 7 << 8);
+	CHECK((fd = open("program", O_WRONLY)) >= 0);
+	close(fd);
+
+	// What mmap maps is no program.
+	CHECK(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, from, 0) != MAP_FAILED);
+	CHECK((fd = open("program", O_RDWR)) >= 0);
+	close(fd);
+	close(from);
+
+	// memfd_create opens no file: its program runs, and then can't be opened again.
+	CHECK((fd = memfd_create("program", MFD_CLOEXEC)) >= 0);
+	CHECK_EQ(write(fd, text, st.st_size), st.st_size);
+	CHECK((pid = run_held(fd, "", "--hold", &hold, &holder)) > 0);
+	CHECK_EQ(holder, pid);
+	snprintf(script, sizeof script, "/proc/self/fd/%d", fd);
+	CHECK_ERR(open(script, O_RDWR), ETXTBSY);
+	close(hold);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 7 << 8);
+	CHECK((hold = open(script, O_RDWR)) >= 0);
+	pid = run_held(fd, "", "--hold", &from, &holder);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 101 << 8);
+	close(from);
+	close(hold);
+	close(fd);
+	CHECK_EQ(unlink("program"), 0);
+	CHECK_EQ(unlink("script"), 0);
+	CHECK_EQ(chdir("/"), 0);
+	CHECK_EQ(rmdir(dir), 0);
+	munmap(text, st.st_size);
+}
+
 // Whose children end tells their adopter by SIGCHLD, whatever their parent chose: once for the one that had ended
 // before, and once for the one that ends after.
 static void test_adopted(void)
@@ -607,7 +779,7 @@ static const struct test tests[] = {
 	{"large", test_large}, {"thousand", test_thousand}, {"at-once", test_at_once}, {"bomb", test_bomb}, {"crash", test_crash},
 	{"blocked", test_blocked}, {"exec-of-thread", test_exec_of_thread}, {"orphaned", test_orphaned}, {"parents", test_parents}, {"adopted", test_adopted},
 	{"waitid", test_waitid}, {"limits", test_limits}, {"fork-advice", test_fork_advice}, {"compare", test_compare},
-	{"sharing", test_sharing}, {"arguments", test_arguments},
+	{"sharing", test_sharing}, {"arguments", test_arguments}, {"busy", test_busy},
 };
 
 int main(int argc, char **argv)
