@@ -74,6 +74,9 @@ func look(watches []watch) int {
 			w.got = w.file.Readiness(w.want|alwaysReported) & (w.want | alwaysReported)
 		}
 		if w.got != 0 {
+			if w.file != nil {
+				w.file.Reported(w.got) // look's caller returns as soon as one is ready
+			}
 			ready++
 		}
 	}

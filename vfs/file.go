@@ -339,6 +339,18 @@ func (d *Description) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return d.file.Readiness(mask | waiter.EventErr | waiter.EventHUp)
 }
 
+// Reporter is a file that shows some events to a program once: Reported hears of those that a call returned.
+type Reporter interface{ Reported(events waiter.EventMask) }
+
+// Reported says that poll, select or epoll_wait returned these events.
+func (d *Description) Reported(events waiter.EventMask) {
+	if events&waiter.EventErr != 0 {
+		if r, ok := d.file.(Reporter); ok {
+			r.Reported(events)
+		}
+	}
+}
+
 // EventRegister has e told of events. Of a file whose readiness never changes there is nothing to tell.
 func (d *Description) EventRegister(e *waiter.Entry) error {
 	if err := d.file.EventRegister(e); err != unix.EPERM {

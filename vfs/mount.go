@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"elver/kernel/waitq"
 )
 
 // Flags of a mount that mean something here.
@@ -68,6 +71,23 @@ type Namespace struct {
 	root   *Mount
 	lastID uint64
 	types  map[string]Mounter
+
+	changes atomic.Uint64 // of what /proc/mounts shows
+	queue   waitq.Queue   // told of them
+}
+
+// Changes returns a number that another mount, umount or remount makes another one.
+func (ns *Namespace) Changes() uint64 { return ns.changes.Load() }
+
+// EventRegister has e told, by EventErr and EventPri, when Changes changes.
+func (ns *Namespace) EventRegister(e *waiter.Entry) { ns.queue.EventRegister(e) }
+
+// EventUnregister undoes EventRegister.
+func (ns *Namespace) EventUnregister(e *waiter.Entry) { ns.queue.EventUnregister(e) }
+
+func (ns *Namespace) changed() {
+	ns.changes.Add(1)
+	ns.queue.Notify(waiter.EventErr | waiter.EventPri | waiter.ReadableEvents)
 }
 
 // Mounter makes an instance of a file system for mount(2), and returns its root.
@@ -147,6 +167,7 @@ func (ns *Namespace) attach(at Path, root *Dentry, source string, flags uint64) 
 	at.Dentry.mounts.Add(1)
 	ns.points[mountKey{at.Mount, at.Dentry}] = m
 	ns.list = append(ns.list, m)
+	ns.changed()
 	return m
 }
 
@@ -262,6 +283,7 @@ func (ns *Namespace) detach(m *Mount, lazy bool) ([]FileSystem, error) {
 		}
 	}
 	ns.list = kept
+	ns.changed()
 	left := map[FileSystem]bool{}
 	for _, o := range kept {
 		left[o.fs] = true

@@ -621,6 +621,7 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 			flags |= at.Mount.flags.Load() & times // kept
 		}
 		at.Mount.flags.Store(flags&mountFlags | at.Mount.flags.Load()&mountUnbindable)
+		ns.changed()
 		return nil
 	case flags&unix.MS_BIND != 0:
 		from, err := c.walk(AtCWD, source, 0)
@@ -698,6 +699,7 @@ func (c *Context) moveMount(source string, to Path) error {
 		}
 	}
 	ns.list = append(kept, behind...)
+	ns.changed()
 	return nil
 }
 

@@ -1,6 +1,10 @@
 // Binding, moving and propagation of mounts. Needs privileges, and works in a file system of its own.
 #include "check.h"
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
+#include <sys/select.h>
+#include <sys/wait.h>
 
 static char dir[] = "/tmp/mounts.XXXXXX";
 
@@ -118,4 +122,65 @@ static void test_propagation(void)
 	CHECK_EQ(rmdir(dir), 0);
 }
 
-TESTS({"bind", test_bind}, {"move", test_move}, {"propagation", test_propagation})
+// What lists mounts is ready with an error, once, when they have changed.
+static void test_poll(void)
+{
+	static const char *const files[] = {"/proc/self/mountinfo", "/proc/mounts"};
+	struct epoll_event e = {.events = EPOLLPRI}, got;
+	struct timeval now = {0, 0};
+	fd_set in, except;
+	int status;
+	pid_t pid;
+
+	CHECK_EQ(fresh(), 0);
+	for (int i = 0; i < 2; i++) {
+		int fd = open(files[i], O_RDONLY), other = open(files[i], O_RDONLY), ep = epoll_create1(0);
+		struct pollfd p = {.fd = fd, .events = POLLIN | POLLPRI};
+		CHECK(fd >= 0 && other >= 0 && ep >= 0);
+		CHECK_EQ(poll(&p, 1, 0), 1);
+		CHECK_EQ(p.revents, POLLIN);
+		CHECK_EQ(mount("none", "a", "tmpfs", 0, NULL), 0);
+		CHECK_EQ(poll(&p, 1, 0), 1);
+		CHECK_EQ(p.revents, POLLIN | POLLPRI | POLLERR);
+		CHECK_EQ(poll(&p, 1, 0), 1);
+		CHECK_EQ(p.revents, POLLIN);
+		FD_ZERO(&in);
+		FD_ZERO(&except);
+		FD_SET(other, &in);
+		FD_SET(other, &except);
+		CHECK_EQ(select(other + 1, &in, NULL, &except, &now), 2);
+		FD_SET(other, &except);
+		CHECK_EQ(select(other + 1, NULL, NULL, &except, &now), 0);
+
+		// Waiting for it; without interest in anything the error counts still.
+		p.events = 0;
+		CHECK((pid = fork()) >= 0);
+		if (pid == 0)
+			_exit(umount("a"));
+		CHECK_EQ(poll(&p, 1, -1), 1);
+		CHECK_EQ(p.revents, POLLERR);
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+		CHECK_EQ(poll(&p, 1, 0), 0);
+
+		CHECK_EQ(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e), 0);
+		CHECK_EQ(epoll_wait(ep, &got, 1, 0), 0);
+		CHECK((pid = fork()) >= 0);
+		if (pid == 0)
+			_exit(mount("none", "b", "tmpfs", 0, NULL));
+		CHECK_EQ(epoll_wait(ep, &got, 1, -1), 1);
+		CHECK_EQ(got.events, EPOLLERR | EPOLLPRI);
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+		CHECK_EQ(epoll_wait(ep, &got, 1, 0), 0);
+		CHECK_EQ(umount("b"), 0);
+		CHECK_EQ(epoll_wait(ep, &got, 1, -1), 1);
+		CHECK_EQ(epoll_wait(ep, &got, 1, 0), 0);
+		close(fd);
+		close(other);
+		close(ep);
+	}
+	CHECK_EQ(stale(), 0);
+}
+
+TESTS({"bind", test_bind}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})

@@ -386,6 +386,7 @@ func (e *Epoll) Collect(out []byte, last bool, round *Round) int {
 		if r == 0 || i.mask == 0 {
 			continue
 		}
+		i.file.Reported(r)
 		binary.LittleEndian.PutUint32(out, uint32(r))
 		binary.LittleEndian.PutUint64(out[4:], i.data)
 		out = out[SizeofEvent:]

@@ -6,8 +6,10 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel"
 	"elver/kernel/mm"
@@ -107,9 +109,9 @@ func init() {
 		{"loginuid", false, setting("4294967295")},
 		{"maps", false, content(maps)},
 		{"mem", false, mem},
-		{"mountinfo", false, content(mountInfo)},
+		{"mountinfo", false, mountList(mountInfo)},
 		{"mountstats", true, content(mountStats)},
-		{"mounts", false, content(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
+		{"mounts", false, mountList(func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string { return mounts(filesOf(p)) })},
 		{"net", false, func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
 			return f.newLink(ino, func(*vfs.Context) (string, error) { return "/proc/net", nil })
 		}},
@@ -200,6 +202,54 @@ func content(make func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) stri
 		return f.newText(ino, 0o444, func(c *vfs.Context) ([]byte, error) { return []byte(make(p, t, c)), nil })
 	}
 }
+
+// mountList is content that changes with the mounts, which poll tells of (proc(5)).
+func mountList(make func(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string) maker {
+	return func(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
+		return mountsText{content(make)(f, ino, p, t).(*text)}
+	}
+}
+
+type mountsText struct{ *text }
+
+// Open opens the file.
+func (m mountsText) Open(c *vfs.Context, p vfs.Path, flags uint32) (vfs.File, error) {
+	if flags&unix.O_ACCMODE != unix.O_RDONLY {
+		return nil, unix.EACCES
+	}
+	ns := c.Files.Namespace()
+	o := &openMounts{openText: openText{text: m.text}, ns: ns}
+	o.seen.Store(ns.Changes())
+	return o, nil
+}
+
+// openMounts is an open list of mounts: always readable, and with POLLERR and POLLPRI once after each change.
+type openMounts struct {
+	openText
+	ns   *vfs.Namespace
+	seen atomic.Uint64 // changes when a program was last told of any
+}
+
+// Readiness says whether there was a change.
+func (o *openMounts) Readiness(mask waiter.EventMask) waiter.EventMask {
+	r := waiter.ReadableEvents
+	if o.seen.Load() != o.ns.Changes() {
+		r |= waiter.EventErr | waiter.EventPri
+	}
+	return r & mask
+}
+
+// Reported forgets the changes so far.
+func (o *openMounts) Reported(waiter.EventMask) { o.seen.Store(o.ns.Changes()) }
+
+// EventRegister has e told of changes.
+func (o *openMounts) EventRegister(e *waiter.Entry) error {
+	o.ns.EventRegister(e)
+	return nil
+}
+
+// EventUnregister undoes EventRegister.
+func (o *openMounts) EventUnregister(e *waiter.Entry) { o.ns.EventUnregister(e) }
 
 // integer is a file that shows a number and takes one.
 func integer(get func(p *kernel.Process) int, set func(c *vfs.Context, p *kernel.Process, v int) error) maker {
