@@ -87,6 +87,7 @@ func (t *Thread) nextSignal() (s taken, action Action, ok bool) {
 				t.k.config.Signaled(t, s.info)
 			}
 			if first {
+				t.leaving = true // the report and the core file are read and written to the end
 				t.reportDeath(s.info)
 				t.dumpCore(s.info, threads)
 			}

@@ -74,7 +74,7 @@ type Thread struct {
 
 	goroutine   uintptr // see running, whose lock guards nextRunning
 	nextRunning *Thread
-	leaving     bool // in exit: what it waits for from here on nothing ends
+	leaving     bool // in exit, or writing a core file: what it waits for from here on nothing ends
 
 	// Voluntary and involuntary switches, and page faults, for getrusage(2).
 	Switches, Preemptions, MinorFaults, MajorFaults atomic.Uint64

@@ -492,6 +492,8 @@ static void child(void)
 	if (guest && chdir(dir) < 0)
 		_exit(0);
 	setpgid(0, 0);
+	for (int i = 0; i < 3; i++)
+		dup2(open("/dev/null", O_RDWR), i);
 	setrlimit(RLIMIT_AS, &(struct rlimit){256 << 20, 256 << 20});
 	setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, 1 << 20});
 	setrlimit(RLIMIT_NPROC, &(struct rlimit){100, 100});
