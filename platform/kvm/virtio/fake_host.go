@@ -216,3 +216,12 @@ func (f *Fake) Idle(queue int) bool {
 	defer f.mu.Unlock()
 	return f.next[queue] == f.used[queue]
 }
+
+// NeedReset has the device say that it works no more until it is reset (virtio 1.2, 2.1.2).
+func (f *Fake) NeedReset() {
+	f.mu.Lock()
+	f.state |= statusNeedsReset
+	f.changed = true
+	f.mu.Unlock()
+	f.raise()
+}

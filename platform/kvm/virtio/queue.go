@@ -400,9 +400,16 @@ func (q *Queue) recheck() {
 	q.watch(after)
 	q.mu.Unlock()
 	q.Poll()
-	if kick {
-		q.device.t.notify(q.index)
+	if !kick {
+		return
 	}
+	// Most devices have no interrupt for a change of the configuration, by which they would tell this (virtio
+	// 1.2, 2.1.1). One that was pulled out reads as ones, and so looks the same.
+	if q.device.t.status()&statusNeedsReset != 0 {
+		q.device.fail("it asks to be reset")
+		return
+	}
+	q.device.t.notify(q.index)
 }
 
 // abort fails everything that is outstanding. stopped says that the device touches memory no more;

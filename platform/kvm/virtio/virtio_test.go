@@ -434,3 +434,18 @@ func TestNegotiation(t *testing.T) {
 		t.Errorf("%#x, %v", got, err)
 	}
 }
+
+// A device that asks to be reset has no interrupt for it here: the watch over the queue sees it.
+func TestNeedsReset(t *testing.T) {
+	f := newFake(0)
+	f.lazy = true
+	_, q := startFake(t, f)
+	done := make(chan error, 1)
+	go func() { done <- exchange(t, q, 2) }()
+	f.mu.Lock()
+	f.state |= statusNeedsReset
+	f.mu.Unlock()
+	if err := <-done; !errors.Is(err, ErrBroken) {
+		t.Errorf("%v", err)
+	}
+}
