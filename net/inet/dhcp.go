@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"elver/kernel/klog"
 	"elver/kernel/mm"
 )
 
@@ -61,6 +63,7 @@ type dhcpClient struct {
 	id       uint32
 	endpoint tcpip.Endpoint
 	queue    waiter.Queue
+	renew    bool
 }
 
 // AskDHCP asks for an address for the interface; renew, if not nil, is the lease to go on with.
@@ -80,17 +83,17 @@ func (n *Network) AskDHCP(nic tcpip.NICID, renew *Lease) (*Lease, error) {
 	if err := endpoint.Bind(tcpip.FullAddress{Port: dhcpClientPort}); err != nil {
 		return nil, errnoOf(err)
 	}
-	offer := renew
-	if offer == nil {
-		var err error
-		if offer, err = c.exchange(dhcpDiscover, nil, dhcpOffer); err != nil {
-			return nil, err
-		}
+	if c.renew = renew != nil; c.renew {
+		return c.exchange(dhcpRequest, renew, dhcpAck)
+	}
+	offer, failed := c.exchange(dhcpDiscover, nil, dhcpOffer)
+	if failed != nil {
+		return nil, failed
 	}
 	return c.exchange(dhcpRequest, offer, dhcpAck)
 }
 
-// exchange sends a message until the answer of that type comes.
+// exchange sends a message until the answer of that type comes. EADDRNOTAVAIL when the server refuses.
 func (c *dhcpClient) exchange(typ byte, about *Lease, want byte) (*Lease, error) {
 	e, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
 	c.queue.EventRegister(&e)
@@ -102,13 +105,20 @@ func (c *dhcpClient) exchange(typ byte, about *Lease, want byte) (*Lease, error)
 		}
 		over := time.NewTimer(wait)
 		for waiting := true; waiting; {
-			if l, typ := c.receive(); l != nil && typ == want {
+			l, typ := c.receive()
+			switch {
+			case l != nil && typ == want && c.fits(l, about):
 				over.Stop()
 				return l, nil
-			} else if l != nil && typ == dhcpNak {
+			case l != nil && typ == dhcpNak && about != nil && (c.renew || l.server == about.server):
 				over.Stop()
 				return nil, unix.EADDRNOTAVAIL
-			} else if l != nil {
+			case l != nil: // and who sends many of these doesn't hold us up
+				select {
+				case <-over.C:
+					waiting = false
+				default:
+				}
 				continue
 			}
 			select {
@@ -122,6 +132,17 @@ func (c *dhcpClient) exchange(typ byte, about *Lease, want byte) (*Lease, error)
 	return nil, errNoAnswer
 }
 
+// fits says whether an offer, or with about what confirms that, can be used: it is from the server that was
+// chosen, of the same address, and that is one that a machine may have. Another server may take a lease over
+// that is renewed.
+func (c *dhcpClient) fits(l, about *Lease) bool {
+	a := l.Address.Address
+	if a.Unspecified() || a == header.IPv4Broadcast || header.IsV4MulticastAddress(a) || header.IsV4LoopbackAddress(a) || l.server.Len() == 0 {
+		return false
+	}
+	return about == nil || a == about.Address.Address && (c.renew || l.server == about.server)
+}
+
 // send broadcasts a message. It goes past UDP and IP, which have no source address yet.
 func (c *dhcpClient) send(typ byte, about *Lease) error {
 	m := make([]byte, dhcpFixed, dhcpSmallest)
@@ -131,7 +152,10 @@ func (c *dhcpClient) send(typ byte, about *Lease) error {
 	copy(m[28:], c.mac)
 	m = binary.BigEndian.AppendUint32(m, dhcpMagic)
 	m = append(m, optionType, 1, typ)
-	if about != nil {
+	switch {
+	case c.renew: // as to all servers, of which the one that gave the lease answers if it can (RFC 2131, 4.3.2)
+		copy(m[12:], about.Address.Address.AsSlice())
+	case about != nil:
 		m = append(append(m, optionAddress, 4), about.Address.Address.AsSlice()...)
 		m = append(append(m, optionServer, 4), about.server.AsSlice()...)
 	}
@@ -189,16 +213,16 @@ func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
 			typ = value[0]
 		case option == optionMask && len(value) == 4:
 			l.Address.PrefixLen = tcpip.MaskFromBytes(value).Prefix()
-		case option == optionRouter && len(value) >= 4:
+		case option == optionRouter && len(value) >= 4 && [4]byte(value) != [4]byte{}:
 			l.Gateway = tcpip.AddrFrom4([4]byte(value))
 		case option == optionDNS:
 			for ; len(value) >= 4; value = value[4:] {
 				l.DNS = append(l.DNS, tcpip.AddrFrom4([4]byte(value)))
 			}
 		case option == optionHost:
-			l.Hostname = string(value)
+			l.Hostname = dhcpName(value)
 		case option == optionDomain:
-			l.Domain = string(value)
+			l.Domain = dhcpName(value)
 		case option == optionLease && len(value) == 4:
 			if seconds := binary.BigEndian.Uint32(value); seconds != ^uint32(0) {
 				l.Duration = time.Duration(seconds) * time.Second
@@ -221,12 +245,46 @@ func (n *Network) Configure(nic tcpip.NICID, l *Lease) error {
 	return nil
 }
 
-// KeepLease renews a lease for ever, each time when half of it is over.
+// dhcpName returns a name that a server gave, or nothing if it isn't one: it goes into files of lines.
+func dhcpName(value []byte) string {
+	name := strings.TrimRight(string(value), "\x00")
+	for _, c := range []byte(name) {
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_' {
+			return ""
+		}
+	}
+	return name
+}
+
+// shortestRenewal keeps a server that gives leases for seconds from having us ask all the time.
+const shortestRenewal = 10 * time.Second
+
+// KeepLease renews a lease for ever, the first time when half of it is over, then when half of the rest is. When
+// it ends without an answer, or the server wants it back, the address is given up and another one asked for.
 func (n *Network) KeepLease(nic tcpip.NICID, l *Lease) {
 	for l.Duration > 0 {
-		time.Sleep(max(l.Duration/2, time.Minute))
-		if renewed, err := n.AskDHCP(nic, l); err == nil && renewed.Address == l.Address {
+		end := time.Now().Add(l.Duration)
+		var renewed *Lease
+		var err error
+		for rest := l.Duration; renewed == nil && rest > 0 && err != unix.EADDRNOTAVAIL; rest = time.Until(end) {
+			time.Sleep(max(rest/2, shortestRenewal))
+			renewed, err = n.AskDHCP(nic, l)
+		}
+		if renewed != nil {
 			l = renewed
+			continue
+		}
+		klog.Warnf("the lease of %v is over: %v", l.Address, err)
+		n.RemoveAddress(nic, l.Address)
+		n.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == nic && l.Gateway.Len() != 0 && r.Gateway == l.Gateway })
+		for {
+			if renewed, err = n.AskDHCP(nic, nil); err == nil {
+				break
+			}
+			time.Sleep(shortestRenewal)
+		}
+		if l = renewed; n.Configure(nic, l) != nil {
+			return
 		}
 	}
 }
