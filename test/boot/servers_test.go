@@ -86,7 +86,7 @@ var serverScripts = []struct {
 		for f in 1k 100k 100m; do curl -s http://127.0.0.1/$f | cmp - $f && echo same; done
 		ab -q -n 2000 -c 200 http://127.0.0.1/1k | grep -E '^(Complete|Failed) requests'
 		ab -q -k -n 2000 -c 200 http://127.0.0.1/100k | grep -E '^(Complete|Failed) requests'
-		wrk -t2 -c200 -d10s http://127.0.0.1/1k | grep -c -E 'Socket errors|Non-2xx'
+		wrk -t2 -c200 -d10s http://127.0.0.1:80/1k | grep -c -E 'Socket errors|Non-2xx'
 		nginx -p $PWD -c $PWD/conf -s quit 2>/dev/null`,
 		[]string{"same", "same", "same", "Complete requests:      2000", "Failed requests:        0", "Complete requests:      2000", "Failed requests:        0", "0"}},
 	{"languages", true, 512, `
@@ -102,7 +102,7 @@ var serverScripts = []struct {
 		curl -sk https://127.0.0.1:8004/ | grep -c 'Ciphers supported'; openssl s_client -connect 127.0.0.1:8004 </dev/null 2>/dev/null | grep -c 'BEGIN CERT'
 		export TMPDIR=/dev/shm; for how in '' -R '-u -b 10M'; do
 			iperf3 -s -1 >/dev/null 2>&1 & waitlisten 5201; iperf3 -c 127.0.0.1 -t 2 $how | grep -c receiver
-		done; kill $(jobs -p)`,
+		done; kill $(jobs -p) 2>/dev/null`,
 		[]string{"python", "php 42", "5 node", "haproxy", "1", "1", "1", "1", "1"}},
 }
 
