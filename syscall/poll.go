@@ -160,8 +160,15 @@ func masked(t *kernel.Thread, addr, size uint64, f func() (uint64, error)) (uint
 }
 
 // giveTimeLeft writes the time that is left of a timeout, whose second half counts unit nanoseconds, and
-// returns err. A call whose timeout cannot be updated must not be restarted (select(2)).
+// returns err. A call whose timeout cannot be updated, or is not to be (personality(2), STICKY_TIMEOUTS), must not be
+// restarted (select(2)).
 func giveTimeLeft(t *kernel.Thread, addr uint64, deadline kernel.Deadline, unit int64, err error) error {
+	if addr != 0 && t.Personality()&perStickyTimeouts != 0 {
+		if err == kernel.ERESTARTNOHAND {
+			return unix.EINTR
+		}
+		return err
+	}
 	if addr == 0 || deadline.IsNever() {
 		return err
 	}

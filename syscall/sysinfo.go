@@ -118,6 +118,7 @@ const (
 	perUname26         = 0x0020000 // UNAME26
 	perNoRandomize     = 0x0040000 // ADDR_NO_RANDOMIZE
 	perReadImpliesExec = 0x0400000 // READ_IMPLIES_EXEC
+	perStickyTimeouts  = 0x4000000 // STICKY_TIMEOUTS
 
 	// perClearOnSetID is PER_CLEAR_ON_SETID: these two, MMAP_PAGE_ZERO and ADDR_COMPAT_LAYOUT, which a program that
 	// gains privileges must not have been given.

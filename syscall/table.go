@@ -165,7 +165,7 @@ var rows = [...]row{
 	{132, "utime", sysUtime, params{path, pointer}, none, ""},
 	{133, "mknod", sysMknod, params{path, fileMode, device}, none, ""},
 	{134, "uselib", nil, params{path}, none, ""},
-	{135, "personality", sysPersonality, params{hex}, hex, "kept; ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC and UNAME26 have their effect, other domains none"},
+	{135, "personality", sysPersonality, params{hex}, hex, "kept; ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC, STICKY_TIMEOUTS and UNAME26 have their effect, other domains none"},
 	{136, "ustat", nil, params{hex, pointer}, none, ""},
 	{137, "statfs", sysStatfs, params{path, statfsOut}, none, ""},
 	{138, "fstatfs", sysFstatfs, params{fd, statfsOut}, none, ""},

@@ -138,7 +138,7 @@ var table = [...]Call{
 	{132, "utime", Served, ""},
 	{133, "mknod", Served, ""},
 	{134, "uselib", Missing, ""},
-	{135, "personality", Partial, "kept; ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC and UNAME26 have their effect, other domains none"},
+	{135, "personality", Partial, "kept; ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC, STICKY_TIMEOUTS and UNAME26 have their effect, other domains none"},
 	{136, "ustat", Missing, ""},
 	{137, "statfs", Served, ""},
 	{138, "fstatfs", Served, ""},

@@ -2,6 +2,7 @@
 #include "check.h"
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/personality.h>
 #include <sys/select.h>
 
 static void test_poll(void)
@@ -89,4 +90,31 @@ static void test_epoll_refuses(void)
 	}
 }
 
-TESTS({"poll", test_poll}, {"timeout", test_timeout}, {"select", test_select}, {"epoll-refuses", test_epoll_refuses})
+// With STICKY_TIMEOUTS a timeout keeps its value, whatever time is left.
+static void test_sticky(void)
+{
+	struct pollfd p = {open("/dev/null", O_RDWR), POLLIN, 0};
+	struct timespec t = {50, 7}, n = {0, 1000000};
+	struct timeval tv = {50, 7};
+	fd_set in;
+
+	CHECK(p.fd >= 0);
+	FD_ZERO(&in);
+	FD_SET(p.fd, &in);
+	int before = personality(0xffffffff);
+	CHECK_EQ(personality(before | STICKY_TIMEOUTS), before);
+	CHECK_EQ(syscall(SYS_ppoll, &p, 1, &t, NULL, 8), 1);
+	CHECK(t.tv_sec == 50 && t.tv_nsec == 7);
+	CHECK_EQ(syscall(SYS_select, p.fd + 1, &in, NULL, NULL, &tv), 1);
+	CHECK(tv.tv_sec == 50 && tv.tv_usec == 7);
+	CHECK_EQ(syscall(SYS_pselect6, p.fd + 1, &in, NULL, NULL, &t, NULL), 1);
+	CHECK(t.tv_sec == 50 && t.tv_nsec == 7);
+	CHECK_EQ(syscall(SYS_ppoll, NULL, 0, &n, NULL, 8), 0);
+	CHECK_EQ(n.tv_nsec, 1000000);
+	personality(before);
+	CHECK_EQ(syscall(SYS_ppoll, NULL, 0, &n, NULL, 8), 0);
+	CHECK_EQ(n.tv_nsec, 0);
+	close(p.fd);
+}
+
+TESTS({"sticky", test_sticky}, {"poll", test_poll}, {"timeout", test_timeout}, {"select", test_select}, {"epoll-refuses", test_epoll_refuses})
