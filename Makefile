@@ -91,7 +91,7 @@ boot: command
 soak: command
 	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
 	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
-	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot ./boot/image ./platform/kvm ./net/virtionet ./vfs/cpio ./vfs/ninep ./kernel/bpf ./cmd/elver/rootfs ./cmd/elver/scan); do \
+	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot ./boot/image ./platform/kvm ./net/inet ./net/virtionet ./vfs/cpio ./vfs/ninep ./kernel/bpf ./cmd/elver/rootfs ./cmd/elver/scan); do \
 		for t in $$($(GO) test -list '^Fuzz' $$f | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$f || exit 1; \
 		done; \
