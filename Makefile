@@ -17,6 +17,9 @@ PREFIX = /usr/local
 DESTDIR =
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 QEMU_NEEDS = qemu-system-x86_64=qemu-system-x86
+# What the tests run: commands, and Debian's packages that have them.
+TEST_NEEDS = $(QEMU_NEEDS) gcc=gcc nm=binutils musl-gcc=musl-tools cpio=cpio xz=xz-utils zstd=zstd bzip2=bzip2 lz4=lz4 \
+	gdb=gdb strace=strace git=git ip=iproute2
 # Packages that run on the host: all but the tests that boot a VM.
 UNIT = $$($(GO) list ./... | grep -v '/test/boot$$')
 
@@ -81,15 +84,15 @@ staticcheck:
 
 # The race detector needs a C compiler.
 unit:
-	@scripts/need gcc=gcc
+	@scripts/need $(TEST_NEEDS)
 	$(GO) test -race $(TESTFLAGS) $(UNIT)
 
 boot: command
-	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
+	@scripts/need $(TEST_NEEDS)
 	$(GO) test -count=1 -timeout 60m $(TESTFLAGS) ./test/boot
 
 soak: command
-	@scripts/need $(QEMU_NEEDS) gcc=gcc musl-gcc=musl-tools cpio=cpio
+	@scripts/need $(TEST_NEEDS)
 	ELVER_SOAK=1 $(GO) test -count=1 -timeout 10h -v $(TESTFLAGS) ./test/boot
 	@for f in $$($(GO) list -f '{{.ImportPath}}' ./elf ./boot ./boot/image ./platform/kvm ./net/inet ./net/virtionet ./vfs/cpio ./vfs/ninep ./kernel/bpf ./cmd/elver/rootfs ./cmd/elver/scan); do \
 		for t in $$($(GO) test -list '^Fuzz' $$f | grep '^Fuzz'); do \

@@ -18,6 +18,7 @@ import (
 
 	"elver/kernel/mm"
 	"elver/runtime/metal"
+	"elver/test/need"
 )
 
 // peek reads the program's memory.
@@ -464,9 +465,6 @@ func TestScripts(t *testing.T) {
 
 // TestScriptsOnLinux compares parseScript with the kernel beneath the test.
 func TestScriptsOnLinux(t *testing.T) {
-	if _, err := os.Stat("/usr/bin/printf"); err != nil {
-		t.Skip("there is no /usr/bin/printf")
-	}
 	path := filepath.Join(t.TempDir(), "script")
 	for _, script := range []string{
 		"#!/usr/bin/printf\n", "#!/usr/bin/printf <%s>", "#! \t/usr/bin/printf  <%s> \t\n", "#!/usr/bin/printf <%s> <%s>  \nx",
@@ -478,7 +476,7 @@ func TestScriptsOnLinux(t *testing.T) {
 		"#!/usr/bin/printf a\x00b\n", "#!/usr/bin/printf\x00 b\n", "#!/usr/bin/printf\r\n", "#!/usr/bin/printf \t a \x00 c",
 	} {
 		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		out, err := exec.Command(path).CombinedOutput()
 		want := string(out)
@@ -543,10 +541,7 @@ int main(int argc, char **argv) { large[5] = argc; printf("Hello %d\n", counter 
 
 // TestRealPrograms loads what gcc makes and compares memory with the file.
 func TestRealPrograms(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("there is no gcc")
-	}
+	gcc := need.Command(t, "gcc")
 	source := filepath.Join(t.TempDir(), "hello.c")
 	if err := os.WriteFile(source, []byte(hello), 0o644); err != nil {
 		t.Fatal(err)
@@ -573,7 +568,7 @@ func TestRealPrograms(t *testing.T) {
 				if p.Type == elf.PT_INTERP {
 					name, _ := readInterp(w.files["prog"], "prog", &segment{offset: p.Off, fileSize: p.Filesz}, unix.ENOEXEC)
 					if interp, err = os.ReadFile(name); err != nil {
-						t.Skip(err)
+						t.Fatal(err)
 					}
 					w.add(name, interp)
 				}
@@ -635,7 +630,7 @@ func auxEntry(auxv []byte, kind uint64) []byte {
 func TestAuxvOrder(t *testing.T) {
 	own, err := os.ReadFile("/proc/self/auxv")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	w := newWorld(t)
 	w.add("prog", small(elf.ET_EXEC).build())

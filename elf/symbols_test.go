@@ -9,6 +9,7 @@ import (
 
 	"elver/kernel/mm"
 	"elver/runtime/metal"
+	"elver/test/need"
 )
 
 // bytesMap is a mappable file in frames of its own.
@@ -30,22 +31,20 @@ func (m *bytesMap) MapName() string          { return "bytes" }
 func (m *bytesMap) Ident() (dev, ino uint64) { return 1, 1 }
 
 func TestSymbol(t *testing.T) {
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("there is no gcc to build a program with")
-	}
+	gcc := need.Command(t, "gcc")
 	dir := t.TempDir()
 	source, binary := filepath.Join(dir, "a.c"), filepath.Join(dir, "a")
 	if err := os.WriteFile(source, []byte("int wanted(int x) { return x + 1; }\nint main(void) { return wanted(1); }\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-O0", "-o", binary, source).CombinedOutput(); err != nil {
+	if out, err := exec.Command(gcc, "-O0", "-o", binary, source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	data, err := os.ReadFile(binary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("nm", binary).Output()
+	out, err := exec.Command(need.Command(t, "nm"), binary).Output()
 	if err != nil {
 		t.Fatalf("nm, which gcc comes with: %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"elver/kernel/mm"
 	"elver/runtime/metal"
+	"elver/test/need"
 )
 
 func TestImageIsAnOrdinarySharedObject(t *testing.T) {
@@ -323,10 +324,7 @@ int main(int argc, char **argv)
 
 // TestOnTheHost runs the functions in a C program.
 func TestOnTheHost(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("there is no gcc")
-	}
+	gcc := need.Command(t, "gcc")
 	dir := t.TempDir()
 	image, source, program := filepath.Join(dir, "vdso.so"), filepath.Join(dir, "caller.c"), filepath.Join(dir, "caller")
 	if err := os.WriteFile(image, Image(), 0o644); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"elver/boot"
+	"elver/test/need"
 )
 
 const qemuName = "qemu-system-x86_64"
@@ -102,10 +103,7 @@ func probe() []byte {
 
 func runQEMU(t *testing.T, kernel []byte, args ...string) (output string, status int) {
 	t.Helper()
-	qemu, err := exec.LookPath(qemuName)
-	if err != nil {
-		t.Skip(qemuName + " is not installed")
-	}
+	qemu := need.Command(t, qemuName)
 	path := filepath.Join(t.TempDir(), "kernel")
 	if err := os.WriteFile(path, kernel, 0o644); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"elver/boot"
+	"elver/test/need"
 )
 
 // tableBuilder lays ACPI tables in a fake machine's memory.
@@ -318,13 +319,10 @@ func FuzzACPI(f *testing.F) {
 
 // TestTablesOfQEMU reads the tables that QEMU's firmware really leaves.
 func TestTablesOfQEMU(t *testing.T) {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		t.Skip("no QEMU here")
-	}
 	if testing.Short() {
 		t.Skip("starts virtual machines")
 	}
+	qemu := need.Command(t, "qemu-system-x86_64")
 	for _, machine := range []string{"pc", "q35", "microvm"} {
 		t.Run(machine, func(t *testing.T) {
 			ram := dumpRAM(t, qemu, machine)

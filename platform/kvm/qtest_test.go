@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"elver/test/need"
 )
 
 // qtestMachine is a machine of QEMU whose CPU does nothing, and whose devices the drivers reach by
@@ -29,13 +31,10 @@ type qtestMachine struct {
 }
 
 func startQTest(t *testing.T, machine string, extra ...string) *qtestMachine {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		t.Skip("no QEMU here")
-	}
 	if testing.Short() {
 		t.Skip("starts virtual machines")
 	}
+	qemu := need.Command(t, "qemu-system-x86_64")
 	dir := t.TempDir()
 	socket, firmware := filepath.Join(dir, "line"), filepath.Join(dir, "firmware")
 	rom := make([]byte, 64<<10)

@@ -36,8 +36,8 @@ var (
 	builds   = map[string]*building{}
 )
 
-// build returns the path of the program of that name, made as kind says. It
-// skips the test if the machine lacks the compiler.
+// build returns the path of the program of that name, made as kind says. Of the
+// compilers only Rust's may be missing: the test is skipped then.
 func build(t testing.TB, k kind, name string) string {
 	t.Helper()
 	buildsMu.Lock()
@@ -88,7 +88,10 @@ func (b *building) make(k kind, name string) {
 		return
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
-		b.skip = "there is no " + words[0] + " here"
+		b.err = "there is no " + words[0] + " here: please install it (see the Makefile)"
+		if k == rust {
+			b.err, b.skip = "", "there is no rustc here"
+		}
 		return
 	}
 	if k != goProgram && newer(b.path, source, filepath.Join(programs, "check.h")) {

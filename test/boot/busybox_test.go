@@ -34,7 +34,7 @@ func busybox(t testing.TB) string {
 	t.Helper()
 	path, problem := fetchBusybox()
 	if problem != "" {
-		t.Skip(problem)
+		t.Fatal(problem)
 	}
 	return path
 }

@@ -463,7 +463,7 @@ func qemuOf(t *testing.T, pid int) int {
 			}
 		}
 	}
-	t.Skip("cannot tell which process is QEMU")
+	t.Fatal("cannot tell which process is QEMU")
 	return 0
 }
 
@@ -481,9 +481,10 @@ func TestElverSignals(t *testing.T) {
 		{"kill", syscall.SIGKILL, -1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if signal.Ignored(row.signal) {
-				t.Skip("who started the tests has them ignore this signal")
-			}
+			// Who started the tests may have them ignore the signal, and what they start: a handler takes that back.
+			handled := make(chan os.Signal, 1)
+			signal.Notify(handled, row.signal)
+			defer signal.Stop(handled)
 			tmp := t.TempDir()
 			words := run(t, "-w", "/tmp", build(t, staticPIE, "echo"))
 			vms <- struct{}{}
@@ -513,7 +514,7 @@ func TestElverSignals(t *testing.T) {
 			cmd.Process.Signal(row.signal)
 			io.Copy(io.Discard, out) // until nobody holds it any more
 			cmd.Wait()
-			if status := cmd.ProcessState.ExitCode(); status != row.status || time.Since(start) > 12*time.Second {
+			if status := cmd.ProcessState.ExitCode(); status != row.status || time.Since(start) > time.Minute {
 				t.Errorf("status %d after %v, wanted %d", status, time.Since(start), row.status)
 			}
 			for range 100 {
@@ -645,7 +646,7 @@ func TestElverEmbedded(t *testing.T) {
 	t.Parallel()
 	made := filepath.Join(root, "build/elver")
 	if _, err := os.Stat(made); err != nil {
-		t.Skip("there is no build/elver: make builds it")
+		t.Fatal("there is no build/elver: make builds it")
 	}
 	cmd := exec.Command(made, "run", "--accel", "tcg", build(t, staticPIE, "helloworld"))
 	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
@@ -687,7 +688,7 @@ func TestElverInspect(t *testing.T) {
 	} {
 		t.Run(filepath.Base(words[0]), func(t *testing.T) {
 			if _, err := os.Stat(words[0]); err != nil {
-				t.Skip(err)
+				t.Fatal(err)
 			}
 			i, status := inspect(t, words[0])
 			if !i.ShouldRun || status != 0 || len(i.Missing) != 0 || len(i.SystemCalls) < 20 || len(i.SystemCalls) > 250 {
@@ -719,7 +720,7 @@ func TestElverInspect(t *testing.T) {
 			err = os.WriteFile(filepath.Join(dir, "usr/bin/tool"), b, 0o777)
 		}
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		i, status := inspect(t, dir)
 		if i.ShouldRun || status != 1 || !slices.Contains(i.Missing, "libc.so.6") || !slices.Contains(i.Missing, "/lib64/ld-linux-x86-64.so.2") {

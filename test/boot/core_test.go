@@ -2,10 +2,11 @@ package boot
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"elver/test/need"
 )
 
 // TestCoreFile: elver.core names a core file on the share, which gdb opens.
@@ -21,9 +22,7 @@ func TestCoreFile(t *testing.T) {
 	if s, err := os.Stat(core); err != nil || s.Size() < 8192 {
 		t.Fatalf("there is no core file: %v\n%v", err, r)
 	}
-	if _, err := exec.LookPath("gdb"); err != nil {
-		t.Skip("there is no gdb here: install the package gdb")
-	}
+	need.Command(t, "gdb")
 	g := execute(patience, "", []string{"gdb", "-nx", "-batch", program, core, "-ex", "backtrace", "-ex", "print $_siginfo._sifields._sigfault.si_addr", "-ex", "info auxv"})
 	for _, want := range []string{
 		`Program terminated with signal SIGSEGV`,

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"elver/test/need"
 )
 
 // debianPackages are what the root of Debian's programs is asked for; apt-get adds what they depend on.
@@ -91,9 +93,7 @@ func (r *debianRoot) make(dir string) error {
 func (r *debianRoot) dir(t testing.TB) string {
 	t.Helper()
 	for _, tool := range []string{"apt-get", "dpkg"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip("there is no " + tool + " here to fetch Debian's programs with")
-		}
+		need.Command(t, tool)
 	}
 	dir := filepath.Join(cache, r.name, "root")
 	r.once.Do(func() {

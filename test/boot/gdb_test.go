@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"elver/test/need"
 )
 
 // TestProfile: pprof reads the profiles of the kernel, and finds its functions in them.
@@ -31,9 +33,7 @@ func TestProfile(t *testing.T) {
 // docs/looking-inside.md says.
 func TestGDB(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("gdb"); err != nil {
-		t.Skip("there is no gdb here: install the package gdb")
-	}
+	need.Command(t, "gdb")
 	output := filepath.Join(t.TempDir(), "output")
 	qemu := vm{program: build(t, staticPIE, "helloworld"), raw: true}.command()
 	for i, word := range qemu {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"elver/test/need"
 )
 
 // newcomer makes a directory with build/elver in it, for lines as the README has them. What is added to them
@@ -97,9 +99,7 @@ func TestNewcomer(t *testing.T) {
 		t.Errorf("the script's file: %q, %v", b, err)
 	}
 	t.Run("inspect", func(t *testing.T) {
-		if _, err := os.Stat("/usr/bin/git"); err != nil {
-			t.Skip("there is no /usr/bin/git")
-		}
+		need.Command(t, "git")
 		if r := line(t, dir, "build/elver inspect /usr/bin/git"); r.status != 0 || !strings.Contains(r.stdout, "verdict       it should run") || !strings.Contains(r.stdout, "libc.so.6") {
 			t.Errorf("%v", r)
 		}

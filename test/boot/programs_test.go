@@ -338,22 +338,21 @@ func TestStorms(t *testing.T) {
 
 // TestForkOfGigabyte forks a process of 1 GiB where there is no room for a second one.
 func TestForkOfGigabyte(t *testing.T) {
-	if !soak {
-		t.Skip("long: ELVER_SOAK=1")
-	}
 	r := vm{program: build(t, staticExe, "processes"), args: `env.vars=[ "LARGE=1024" ] -- large`, mem: 1400, timeout: 10 * time.Minute}.run(t)
 	if r.stdout != "ok large\n" || r.status != 0 || r.stderr != "" {
 		t.Errorf("wanted a child with the same memory\n%v", r)
 	}
 }
 
-// TestWakeupsForLong hammers each way to wake a thread for longer than the quick tests can.
-func TestWakeupsForLong(t *testing.T) {
-	if !soak {
-		t.Skip("long: ELVER_SOAK=1")
+// TestWakeups hammers each way to wake a thread, on the host's clock and on one of instructions; the soak test for longer.
+func TestWakeups(t *testing.T) {
+	t.Parallel()
+	rounds := "ROUNDS=200"
+	if soak {
+		rounds = "ROUNDS=2000"
 	}
 	for _, qemu := range [][]string{nil, {"-icount", "shift=3"}} {
-		r := vm{program: build(t, staticPIE, "wakeups"), args: "ROUNDS=2000", mem: 128, qemu: qemu, timeout: 5 * time.Minute}.run(t)
+		r := vm{program: build(t, staticPIE, "wakeups"), args: rounds, mem: 128, qemu: qemu, timeout: 5 * time.Minute}.run(t)
 		if r.status != 0 || strings.Contains(r.stdout, "FAIL") {
 			t.Errorf("%v: a wakeup was lost\n%v", qemu, r)
 		}

@@ -14,7 +14,7 @@ func TestReferencePage(t *testing.T) {
 	const loader = "/lib64/ld-linux-x86-64.so.2"
 	library := "/lib/x86_64-linux-gnu/libc.so.6"
 	if _, err := os.Stat(library); err != nil {
-		t.Skipf("this host keeps its C library elsewhere: %v", err)
+		t.Fatalf("this host keeps its C library elsewhere: %v", err)
 	}
 	root := t.TempDir()
 	for _, dir := range []string{"lib64", "lib/x86_64-linux-gnu"} {

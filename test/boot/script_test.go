@@ -284,7 +284,7 @@ func TestGroupSignalled(t *testing.T) {
 	cmd.Process.Signal(syscall.SIGSTOP)
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for _, child := range strings.Fields(string(children)) {
 		name, _ := os.ReadFile("/proc/" + child + "/comm")

@@ -2,12 +2,13 @@ package boot
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"elver/test/need"
 )
 
 // What differs between any two runs: addresses, random bytes, ids, names of temporary files.
@@ -37,16 +38,14 @@ func normalTrace(trace string) []string {
 // TestStraceAsOnLinux: the kernel's trace of a program is what Debian's strace prints of it on Linux, line by
 // line, but for what differs between any two runs.
 func TestStraceAsOnLinux(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("there is no strace here: install the package strace")
-	}
+	need.Command(t, "strace")
 	for _, program := range []string{"helloworld", "echo", "tracedcalls"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
 			file := build(t, staticPIE, program)
 			onHost := filepath.Join(t.TempDir(), "trace")
 			if r := execute(patience, "", []string{"strace", "-o", onHost, file}); r.status < 0 || r.status > 100 {
-				t.Skipf("strace doesn't run here\n%v", r)
+				t.Fatalf("strace doesn't run here\n%v", r)
 			}
 			b, err := os.ReadFile(onHost)
 			if err != nil {

@@ -13,9 +13,11 @@ import (
 // stressRoot holds Debian's stress-ng.
 var stressRoot = &debianRoot{name: "debian-stress", packages: "bash coreutils stress-ng"}
 
+type stress struct{ class, names string }
+
 // stressors are those of stress-ng's that need no more than a kernel has, by its classes: no devices, no modules, no file
 // systems of their own.
-var stressors = []struct{ class, names string }{
+var stressors = []stress{
 	{"cpu", `atomic branch bsearch context cpu fp funccall getrandom goto hash longjmp matrix nop numa opcode pkey prefetch
 		qsort regs str vecmath wcs x86cpuid`},
 	{"memory", `bad-altstack bigheap brk dev-shm env madvise malloc mcontend membarrier memcpy memfd memrate memthrash mincore
@@ -44,14 +46,17 @@ done
 
 var stressSection = regexp.MustCompile(`(?m)^== (\S+) (\d+)$`)
 
+// quickStressors are of all classes what the quick tests run, for a second each.
+const quickStressors = `context mmapfork mremap clone futex exec sem pipe splice sigfd timer dup epoll`
+
 // TestStress has stress-ng verify what the kernel does under load: nothing fails, nothing is left out, and the kernel
 // reports nothing.
 func TestStress(t *testing.T) {
+	rows, seconds := stressors, 5
 	if !soak {
-		t.Skip("long: ELVER_SOAK=1")
+		rows, seconds = []stress{{"quick", quickStressors}}, 1
 	}
-	const seconds = 5
-	for _, row := range stressors {
+	for _, row := range rows {
 		t.Run(row.class, func(t *testing.T) {
 			t.Parallel()
 			root := stressRoot.dir(t)
@@ -65,7 +70,7 @@ func TestStress(t *testing.T) {
 			}
 			names := strings.Fields(row.names)
 			r := vm{args: fmt.Sprintf(`bash /tmp/%s/script %d %s`, filepath.Base(dir), seconds, strings.Join(names, " ")),
-				script: []string{"-e", root}, mem: 1024, timeout: time.Duration(len(names))*4*seconds*time.Second + 2*time.Minute}.run(t)
+				script: []string{"-e", root}, mem: 1024, timeout: time.Duration(len(names)*4*seconds)*time.Second + 2*time.Minute}.run(t)
 			if r.status != 0 || r.stderr != "" {
 				t.Errorf("wanted the script's end and no report\n%v", r)
 			}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"elver/test/need"
 )
 
 // The two ends of the tap: the host's addresses, and what the guest makes of its card's.
@@ -43,8 +45,9 @@ func inNamespace(t *testing.T) bool {
 		}
 		return true
 	}
-	if _, err := exec.LookPath("ip"); err != nil || os.Getuid() != 0 {
-		t.Skip("a network namespace wants root and ip(8)")
+	need.Command(t, "ip")
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace wants root")
 	}
 	vms <- struct{}{}
 	defer func() { <-vms }()

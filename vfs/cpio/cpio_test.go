@@ -18,6 +18,7 @@ import (
 
 	"elver/kernel/mm"
 	"elver/runtime/metal"
+	"elver/test/need"
 	"elver/vfs"
 	"elver/vfs/cpio"
 	"elver/vfs/tmpfs"
@@ -294,11 +295,11 @@ func pack(t *testing.T, how string, data []byte) []byte {
 		err = l.Apply(lz4.LegacyOption(true))
 		w = l
 	case "bzip2", "xz":
-		cmd := exec.Command(how, "-c")
+		cmd := exec.Command(need.Command(t, how), "-c")
 		cmd.Stdin = bytes.NewReader(data)
 		out, err := cmd.Output()
 		if err != nil {
-			t.Skipf("no %s: %v", how, err)
+			t.Fatal(err)
 		}
 		return out
 	}
@@ -590,9 +591,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // A tree that GNU cpio packs comes out as it was.
 func TestGNU(t *testing.T) {
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skip(err)
-	}
+	need.Command(t, "cpio")
 	root := t.TempDir()
 	must := func(err error) {
 		t.Helper()
@@ -629,9 +628,7 @@ func TestGNU(t *testing.T) {
 		must(err)
 		for _, how := range []string{"cat", "gzip -9", "bzip2", "xz", "xz --check=crc32 --lzma2=dict=1MiB", "zstd -19 --no-check", "zstd -c", "lz4 -l", "lz4"} {
 			t.Run(form+" "+how, func(t *testing.T) {
-				if _, err := exec.LookPath(strings.Fields(how)[0]); err != nil {
-					t.Skip(err)
-				}
+				need.Command(t, strings.Fields(how)[0])
 				cmd := exec.Command("sh", "-c", how)
 				cmd.Stdin = bytes.NewReader(archive)
 				data, err := cmd.Output()

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"elver/test/need"
 )
 
 // archive makes a tar archive. A content that isn't empty makes a regular file.
@@ -376,10 +378,7 @@ func TestCompressed(t *testing.T) {
 	}
 	for _, words := range [][]string{{"cat"}, {"gzip"}, {"bzip2"}, {"xz"}, {"zstd"}} {
 		t.Run(words[0], func(t *testing.T) {
-			if _, err := exec.LookPath(words[0]); err != nil {
-				t.Skip("there is no " + words[0] + " here")
-			}
-			cmd := exec.Command(words[0], words[1:]...)
+			cmd := exec.Command(need.Command(t, words[0]), words[1:]...)
 			cmd.Stdin = bytes.NewReader(plain)
 			packed, err := cmd.Output()
 			if err != nil {

@@ -6,19 +6,18 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"elver/test/need"
 )
 
-// compile makes a program of a source, or skips the test where the compiler is missing.
+// compile makes a program of a source.
 func compile(t *testing.T, name, source string, words ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath(words[0]); err != nil {
-		t.Skip("there is no " + words[0] + " here")
-	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(source), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(words[0], append(words[1:], "-o", "program", name)...)
+	cmd := exec.Command(need.Command(t, words[0]), append(words[1:], "-o", "program", name)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
