@@ -86,24 +86,26 @@ func (c *Credentials) SetUID(uid uint32) (*Credentials, error) {
 	return n, nil
 }
 
+// setReal sets a real and an effective id, as setreuid(2) and setregid(2) do: who isn't privileged gets one of the ids
+// there are. The saved id follows where the process may be leaving privileges behind.
+func setReal(real, effective, saved *uint32, toReal, toEffective uint32, privileged bool) error {
+	r, e, s := *real, *effective, *saved
+	if !privileged && (toReal != unset && !same(toReal, r, e) || toEffective != unset && !same(toEffective, r, e, s)) {
+		return unix.EPERM
+	}
+	assign(real, toReal)
+	assign(effective, toEffective)
+	if toReal != unset || toEffective != unset && toEffective != r {
+		*saved = *effective
+	}
+	return nil
+}
+
 // SetREUID implements setreuid(2) on a copy of c; ^0 leaves an id as it is.
 func (c *Credentials) SetREUID(ruid, euid uint32) (*Credentials, error) {
 	n := c.Clone()
-	privileged := c.HasCap(unix.CAP_SETUID)
-	if ruid != unset {
-		if !privileged && !same(ruid, c.RUID, c.EUID) {
-			return nil, unix.EPERM
-		}
-		n.RUID = ruid
-	}
-	if euid != unset {
-		if !privileged && !same(euid, c.RUID, c.EUID, c.SUID) {
-			return nil, unix.EPERM
-		}
-		n.EUID = euid
-	}
-	if ruid != unset || euid != unset && euid != c.RUID {
-		n.SUID = n.EUID
+	if err := setReal(&n.RUID, &n.EUID, &n.SUID, ruid, euid, c.HasCap(unix.CAP_SETUID)); err != nil {
+		return nil, err
 	}
 	n.FSUID = n.EUID
 	n.fixCaps(c)
@@ -171,21 +173,8 @@ func (c *Credentials) SetGID(gid uint32) (*Credentials, error) {
 // SetREGID implements setregid(2) on a copy of c; ^0 leaves an id as it is.
 func (c *Credentials) SetREGID(rgid, egid uint32) (*Credentials, error) {
 	n := c.Clone()
-	privileged := c.HasCap(unix.CAP_SETGID)
-	if rgid != unset {
-		if !privileged && !same(rgid, c.RGID, c.EGID) {
-			return nil, unix.EPERM
-		}
-		n.RGID = rgid
-	}
-	if egid != unset {
-		if !privileged && !same(egid, c.RGID, c.EGID, c.SGID) {
-			return nil, unix.EPERM
-		}
-		n.EGID = egid
-	}
-	if rgid != unset || egid != unset && egid != c.RGID {
-		n.SGID = n.EGID
+	if err := setReal(&n.RGID, &n.EGID, &n.SGID, rgid, egid, c.HasCap(unix.CAP_SETGID)); err != nil {
+		return nil, err
 	}
 	n.FSGID = n.EGID
 	return n, nil

@@ -245,13 +245,9 @@ func sysIOPgetevents(t *kernel.Thread, a *args) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	set, size := uint64(0), uint64(0)
-	if a.arg(5) != 0 {
-		pair, err := timespecAt(t, a.arg(5)) // two longs as well
-		if err != nil {
-			return 0, err
-		}
-		set, size = uint64(pair.Sec), uint64(pair.Nsec)
+	set, size, err := maskAt(t, a.arg(5))
+	if err != nil {
+		return 0, err
 	}
 	return masked(t, set, size, func() (uint64, error) {
 		n, err := ioEvents(t, a, deadline)

@@ -85,11 +85,7 @@ func absoluteAt(t *kernel.Thread, addr uint64, realtime bool) (kernel.Deadline, 
 	if addr == 0 {
 		return kernel.Never, nil
 	}
-	ts, err := timespecAt(t, addr)
-	if err != nil {
-		return kernel.Never, err
-	}
-	d, err := kernel.DurationOf(ts)
+	d, err := durationAt(t, addr)
 	if err != nil {
 		return kernel.Never, err
 	}

@@ -252,19 +252,24 @@ func sysSelect(t *kernel.Thread, a *args) (uint64, error) {
 	return n, giveTimeLeft(t, a.arg(4), deadline, 1000, err)
 }
 
+// maskAt returns what the pair at addr holds, the address and the size of a signal set: 0 for a null pointer.
+func maskAt(t *kernel.Thread, addr uint64) (set, size uint64, err error) {
+	if addr == 0 {
+		return 0, 0, nil
+	}
+	pair, err := timespecAt(t, addr) // two longs as well
+	return uint64(pair.Sec), uint64(pair.Nsec), err
+}
+
 // pselect6(2): the last argument points to the address and the size of the signal set.
 func sysPselect6(t *kernel.Thread, a *args) (uint64, error) {
 	deadline, err := deadlineAt(t, a.arg(4))
 	if err != nil {
 		return 0, err
 	}
-	set, size := uint64(0), uint64(0)
-	if a.arg(5) != 0 {
-		pair, err := timespecAt(t, a.arg(5)) // two longs as well
-		if err != nil {
-			return 0, err
-		}
-		set, size = uint64(pair.Sec), uint64(pair.Nsec)
+	set, size, err := maskAt(t, a.arg(5))
+	if err != nil {
+		return 0, err
 	}
 	return masked(t, set, size, func() (uint64, error) {
 		n, err := selectFiles(t, a, deadline)

@@ -148,15 +148,20 @@ func deadlineAt(t *kernel.Thread, addr uint64) (kernel.Deadline, error) {
 	if addr == 0 {
 		return kernel.Never, nil
 	}
-	ts, err := timespecAt(t, addr)
-	if err != nil {
-		return kernel.Never, err
-	}
-	d, err := kernel.DurationOf(ts)
+	d, err := durationAt(t, addr)
 	if err != nil {
 		return kernel.Never, err
 	}
 	return kernel.After(d), nil
+}
+
+// durationAt returns the time that a struct timespec at addr holds: EINVAL of one that can't be.
+func durationAt(t *kernel.Thread, addr uint64) (time.Duration, error) {
+	ts, err := timespecAt(t, addr)
+	if err != nil {
+		return 0, err
+	}
+	return kernel.DurationOf(ts)
 }
 
 // deadlineOfMS returns the deadline of poll's and epoll_wait's timeouts: negative is never.

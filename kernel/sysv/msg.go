@@ -63,7 +63,7 @@ type receiver struct {
 
 // Messages is the machine's queues. Lock: table.mu.
 type Messages struct {
-	table[*queue]
+	table[*queue, MsgStatus]
 	messages, bytes int
 	limits          [3]atomic.Int64 // msgmax, msgmnb, msgmni; 0: the default
 }
@@ -309,28 +309,6 @@ type MsgStatus struct {
 
 func (q *queue) status() MsgStatus {
 	return MsgStatus{q.id, q.perm, q.stime, q.rtime, q.ctime, q.bytes, q.count, q.limit, q.sender, q.receiver}
-}
-
-// Stat is IPC_STAT.
-func (m *Messages) Stat(t *kernel.Thread, id int) (MsgStatus, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	q, err := m.use(t, id, 4)
-	if err != nil {
-		return MsgStatus{}, err
-	}
-	return q.status(), nil
-}
-
-// StatIndex is MSG_STAT, and with any MSG_STAT_ANY.
-func (m *Messages) StatIndex(t *kernel.Thread, index int, any bool) (MsgStatus, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	q, err := m.at(t, index, any)
-	if err != nil {
-		return MsgStatus{}, err
-	}
-	return q.status(), nil
 }
 
 // Set is IPC_SET. limit is how many bytes the queue may hold: EPERM above msgmnb for the unprivileged.

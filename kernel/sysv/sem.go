@@ -63,7 +63,7 @@ type semWaiter struct {
 
 // Semaphores is the machine's sets. Lock: table.mu.
 type Semaphores struct {
-	table[*set]
+	table[*set, SemStatus]
 	total  int
 	limits [4]atomic.Int64 // SEMMSL, SEMMNS, SEMOPM, SEMMNI; 0: the default
 }
@@ -318,28 +318,6 @@ type SemStatus struct {
 }
 
 func (s *set) status() SemStatus { return SemStatus{s.id, s.perm, s.otime, s.ctime, len(s.sems)} }
-
-// Stat is IPC_STAT.
-func (m *Semaphores) Stat(t *kernel.Thread, id int) (SemStatus, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, err := m.use(t, id, 4)
-	if err != nil {
-		return SemStatus{}, err
-	}
-	return s.status(), nil
-}
-
-// StatIndex is SEM_STAT, and with any SEM_STAT_ANY.
-func (m *Semaphores) StatIndex(t *kernel.Thread, index int, any bool) (SemStatus, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, err := m.at(t, index, any)
-	if err != nil {
-		return SemStatus{}, err
-	}
-	return s.status(), nil
-}
 
 // Set is IPC_SET.
 func (m *Semaphores) Set(t *kernel.Thread, id int, uid, gid, mode uint32) error {

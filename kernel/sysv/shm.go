@@ -75,7 +75,7 @@ func (s *Segment) release() {
 
 // Memory is the machine's segments. Lock: table.mu.
 type Memory struct {
-	table[*Segment]
+	table[*Segment, Status]
 	bytes uint64
 }
 
@@ -180,28 +180,6 @@ type Status struct {
 	Atime, Dtime, Ctime int64
 	Creator, Last       int32
 	Attached            uint64
-}
-
-// Stat is IPC_STAT.
-func (m *Memory) Stat(t *kernel.Thread, id int) (Status, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, err := m.use(t, id, 4)
-	if err != nil {
-		return Status{}, err
-	}
-	return s.status(), nil
-}
-
-// StatIndex is SHM_STAT, and with any SHM_STAT_ANY, which asks for no rights.
-func (m *Memory) StatIndex(t *kernel.Thread, index int, any bool) (Status, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, err := m.at(t, index, any)
-	if err != nil {
-		return Status{}, err
-	}
-	return s.status(), nil
 }
 
 func (s *Segment) status() Status {

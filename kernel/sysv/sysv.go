@@ -79,11 +79,13 @@ type object struct {
 
 func (o *object) base() *object { return o }
 
-// table is the objects of one kind, by id and by key. Everything in it is guarded by mu.
+// table is the objects of one kind, by id and by key; S is what the STAT commands tell of one. Everything in it is guarded
+// by mu.
 type table[O interface {
 	comparable
 	base() *object
-}] struct {
+	status() S
+}, S any] struct {
 	mu    sync.Mutex
 	slots []O
 	seqs  []uint16
@@ -93,7 +95,7 @@ type table[O interface {
 
 // get returns the id for key, as the get calls of the three do. fits checks an object that is there, and
 // create makes a new one.
-func (b *table[O]) get(t *kernel.Thread, key int32, flags int, fits func(O) error, create func() (O, error)) (int, error) {
+func (b *table[O, S]) get(t *kernel.Thread, key int32, flags int, fits func(O) error, create func() (O, error)) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var none O
@@ -135,10 +137,10 @@ func (b *table[O]) get(t *kernel.Thread, key int32, flags int, fits func(O) erro
 }
 
 // full reports whether limit objects are there. Precondition: mu is held.
-func (b *table[O]) full(limit int) bool { return b.count >= min(limit, idStep) }
+func (b *table[O, S]) full(limit int) bool { return b.count >= min(limit, idStep) }
 
 // find returns the object of that id: EINVAL, of one that was removed too. Precondition: mu is held.
-func (b *table[O]) find(id int) (O, error) {
+func (b *table[O, S]) find(id int) (O, error) {
 	var none O
 	if id < 0 || id%idStep >= len(b.slots) {
 		return none, unix.EINVAL
@@ -151,7 +153,7 @@ func (b *table[O]) find(id int) (O, error) {
 }
 
 // use is find for somebody who wants rights on the object: EACCES too. Precondition: mu is held.
-func (b *table[O]) use(t *kernel.Thread, id int, rights uint32) (O, error) {
+func (b *table[O, S]) use(t *kernel.Thread, id int, rights uint32) (O, error) {
 	o, err := b.find(id)
 	if err != nil {
 		return o, err
@@ -160,7 +162,7 @@ func (b *table[O]) use(t *kernel.Thread, id int, rights uint32) (O, error) {
 }
 
 // own is find for somebody who has to be the object's owner: EPERM too. Precondition: mu is held.
-func (b *table[O]) own(t *kernel.Thread, id int) (O, error) {
+func (b *table[O, S]) own(t *kernel.Thread, id int) (O, error) {
 	o, err := b.find(id)
 	if err != nil {
 		return o, err
@@ -168,9 +170,31 @@ func (b *table[O]) own(t *kernel.Thread, id int) (O, error) {
 	return o, o.base().perm.owned(t.Creds())
 }
 
+// Stat is IPC_STAT.
+func (b *table[O, S]) Stat(t *kernel.Thread, id int) (status S, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, err := b.use(t, id, 4)
+	if err != nil {
+		return status, err
+	}
+	return o.status(), nil
+}
+
+// StatIndex is SHM_STAT, SEM_STAT and MSG_STAT, and with any those of them that end in _ANY.
+func (b *table[O, S]) StatIndex(t *kernel.Thread, index int, any bool) (status S, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, err := b.at(t, index, any)
+	if err != nil {
+		return status, err
+	}
+	return o.status(), nil
+}
+
 // at returns the object in a slot, for the STAT commands that count through the table: any asks for no
 // rights. An id leads to its slot, as in Linux. Precondition: mu is held.
-func (b *table[O]) at(t *kernel.Thread, index int, any bool) (O, error) {
+func (b *table[O, S]) at(t *kernel.Thread, index int, any bool) (O, error) {
 	var none O
 	index %= idStep
 	if index < 0 || index >= len(b.slots) || b.slots[index] == none {
@@ -184,14 +208,14 @@ func (b *table[O]) at(t *kernel.Thread, index int, any bool) (O, error) {
 }
 
 // forget takes the key from o: nobody finds it by that any more. Precondition: mu is held.
-func (b *table[O]) forget(o O) {
+func (b *table[O, S]) forget(o O) {
 	if key := o.base().perm.Key; b.byKey[key] == o {
 		delete(b.byKey, key)
 	}
 }
 
 // remove takes o out. Precondition: mu is held.
-func (b *table[O]) remove(o O) {
+func (b *table[O, S]) remove(o O) {
 	var none O
 	b.forget(o)
 	o.base().gone = true
@@ -202,7 +226,7 @@ func (b *table[O]) remove(o O) {
 }
 
 // highest returns the greatest index in use, 0 for none. Precondition: mu is held.
-func (b *table[O]) highest() int {
+func (b *table[O, S]) highest() int {
 	var none O
 	for i := len(b.slots) - 1; i > 0; i-- {
 		if b.slots[i] != none {
@@ -213,7 +237,7 @@ func (b *table[O]) highest() int {
 }
 
 // each calls yield for every object, in the order of their indexes, with mu held.
-func (b *table[O]) each(yield func(O)) {
+func (b *table[O, S]) each(yield func(O)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var none O

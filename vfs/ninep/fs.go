@@ -152,25 +152,10 @@ func (s *Shares) Mounter() vfs.Mounter {
 	return func(c *vfs.Context, source, options string) (*vfs.Dentry, error) {
 		fs, err := s.Mount(source, options)
 		if err != nil {
-			return nil, errno(err)
+			return nil, err
 		}
 		return fs.root, nil
 	}
-}
-
-// errno returns the number in an error, for a program.
-func errno(err error) error {
-	for e := err; e != nil; {
-		if n, ok := e.(unix.Errno); ok {
-			return n
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
-	}
-	return unix.EIO
 }
 
 // Root returns the root's dentry, to mount.

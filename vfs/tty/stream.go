@@ -115,20 +115,7 @@ func (s *Stream) Read(dst *mm.Buffer) (int, error) {
 }
 
 // Write writes everything.
-func (s *Stream) Write(src *mm.Buffer) (int, error) {
-	total := 0
-	for src.Len() > 0 {
-		n, err := s.writePiece(src)
-		total += n
-		if err != nil {
-			if total > 0 {
-				err = nil
-			}
-			return total, err
-		}
-	}
-	return total, nil
-}
+func (s *Stream) Write(src *mm.Buffer) (int, error) { return writeAll(src, s.writePiece) }
 
 func (s *Stream) writePiece(src *mm.Buffer) (int, error) {
 	s.outMu.Lock()

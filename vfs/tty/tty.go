@@ -546,10 +546,13 @@ func (t *Terminal) consume(n int) bool {
 }
 
 // Write writes through output processing: EAGAIN while VSTOP holds the output up.
-func (t *Terminal) Write(src *mm.Buffer) (int, error) {
+func (t *Terminal) Write(src *mm.Buffer) (int, error) { return writeAll(src, t.writePiece) }
+
+// writeAll writes src by pieces. What comes to an error after some of it was written counts as that much.
+func writeAll(src *mm.Buffer, piece func(*mm.Buffer) (int, error)) (int, error) {
 	total := 0
 	for src.Len() > 0 {
-		n, err := t.writePiece(src)
+		n, err := piece(src)
 		total += n
 		if err != nil {
 			if total > 0 {

@@ -24,7 +24,6 @@ import (
 
 func main() {
 	check.Main(
-		check.Test{Name: "unbuffered ping-pong", Run: pingPong},
 		check.Test{Name: "sleep is neither short nor long", Run: sleeps},
 		check.Test{Name: "timers fire in order", Run: timersInOrder},
 		check.Test{Name: "clock never goes back", Run: clockGoesOn},
@@ -38,26 +37,6 @@ func main() {
 		check.Test{Name: "memory limit", Run: memoryLimit},
 		check.Test{Name: "freed memory goes back", Run: freed},
 	)
-}
-
-func pingPong() error {
-	ping, pong := make(chan int), make(chan int)
-	go func() {
-		for v := range ping {
-			pong <- v + 1
-		}
-		close(pong)
-	}()
-	v := 0
-	for range 100_000 {
-		ping <- v
-		v = <-pong
-	}
-	close(ping)
-	if _, ok := <-pong; ok || v != 100_000 {
-		return fmt.Errorf("%d turns", v)
-	}
-	return nil
 }
 
 func sleeps() error {
