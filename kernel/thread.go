@@ -313,7 +313,7 @@ type Process struct {
 // Executable is what /proc shows of the program that a process runs. It is immutable; prctl(PR_SET_MM) exchanges it.
 type Executable struct {
 	Path                                   string // absolute
-	File                                   any    // vfs's handle of /proc/PID/exe
+	File                                   any    // vfs's handle of /proc/PID/exe, which the address space keeps open (SetProgram)
 	ArgStart, ArgEnd, EnvStart, EnvEnd     uint64 // in the program's memory
 	Auxv                                   []byte // as it was put onto the stack
 	CodeStart, CodeEnd, DataStart, DataEnd uint64

@@ -1,7 +1,6 @@
 package syscall
 
 import (
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -153,8 +152,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 			if secure {
 				t.SetParentDeathSignal(0)
 			}
-			holdFile(e, d)
-			running.Release() // the address space has its own
+			image.File.Release() // the address space keeps it
 			if image.Opened {
 				file.Release()
 			}
@@ -170,12 +168,6 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 	space.Release()
 	file.Release()
 	return err
-}
-
-// holdFile has e keep the caller's reference of d, its file. Processes share an Executable across fork: the file is held
-// until the last is gone.
-func holdFile(e *kernel.Executable, d *vfs.Description) {
-	runtime.AddCleanup(e, (*vfs.Description).Decref, d)
 }
 
 // rightsOf returns what the file of d gives t when t executes it.

@@ -183,10 +183,6 @@ func (m *memoryMap) apply(t *kernel.Thread) {
 // exchange gives the process a changed copy of its Executable.
 func exchange(t *kernel.Thread, change func(*kernel.Executable)) {
 	e := *t.Proc.Executable()
-	if d := descriptionOf(&e); d != nil {
-		d.Incref()
-		holdFile(&e, d)
-	}
 	change(&e)
 	t.Proc.SetExecutable(&e)
 }
@@ -225,10 +221,13 @@ func setExeFile(t *kernel.Thread, fd int32) error {
 	}
 	e := *t.Proc.Executable()
 	e.Path, e.File = c.Files.Name(d.Path()), d
-	holdFile(&e, d)
+	running := elf.Running(file)
+	running.Acquire()
+	old := t.MM().SetProgram(running)
 	t.Proc.SetExecutable(&e)
-	if old := t.MM().SetProgram(elf.Running(file)); old != nil {
+	if old != nil {
 		old.Release()
 	}
+	file.Release() // the address space keeps it
 	return nil
 }

@@ -151,6 +151,9 @@ func (d *Dentry) eachDir(f func(dir *Dentry) bool) {
 	}
 }
 
+// EvictDentries evicts all that can be.
+func (ns *Namespace) EvictDentries() { ns.evictDentries(0) }
+
 // evictDentries evicts those that weren't used since it looked last, until keep are left.
 func (ns *Namespace) evictDentries(keep int64) {
 	// A directory is empty only after its children are gone: that takes some rounds.

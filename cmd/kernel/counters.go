@@ -15,12 +15,13 @@ import (
 
 // counters is /proc/elver/counters: a line for each counter, its name and its value. What counts
 // memory is in bytes.
-func counters(k *kernel.Kernel, network *inet.Network) string {
+func counters(k *kernel.Kernel, network *inet.Network, shares *ninep.Shares) string {
 	var heap runtime.MemStats
 	runtime.ReadMemStats(&heap)
 	frames := metal.Frames()
 	did := k.Counters()
 	received, sent := network.Packets()
+	fids, kept := shares.Fids()
 	bytes := func(frames uint64) uint64 { return frames * metal.FrameSize }
 	var b strings.Builder
 	for _, c := range []struct {
@@ -38,7 +39,7 @@ func counters(k *kernel.Kernel, network *inet.Network) string {
 		{"heap_live", heap.HeapAlloc}, {"heap_allocated", heap.TotalAlloc}, {"heap_objects", heap.HeapObjects},
 		{"gc_cycles", heap.NumGC}, {"gc_pause_ns", heap.PauseTotalNs},
 		{"packets_received", received}, {"packets_sent", sent},
-		{"9p_requests", ninep.Requests()},
+		{"9p_requests", ninep.Requests()}, {"9p_requests_waiting", shares.Waiting()}, {"9p_fids_used", fids - kept}, {"9p_fids_kept", kept},
 	} {
 		fmt.Fprintf(&b, "%s %v\n", c.name, c.value)
 	}

@@ -28,6 +28,7 @@ import (
 	"elver/runtime/metal"
 	"elver/syscall"
 	"elver/vdso"
+	"elver/vfs/ninep"
 	"elver/vfs/tree"
 )
 
@@ -138,15 +139,18 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	})
 	terminal := newConsole(machine, k, params)
 	devices := openDevices(machine, params)
+	var shares *ninep.Shares // with the root
 	root, err := newRoot(machine, devices, info, params, program, terminal.Console, tree.Config{
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
-		Elver:   map[string]func() string{"counters": func() string { return counters(k, network) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
+		Elver:   map[string]func() string{"counters": func() string { return counters(k, network, shares) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
 		Net:     procNet(network), NetSettings: netSettings(network),
+		DropNames: func() { shares.DropFids() },
 	})
 	if err != nil {
 		return elf.StatusFailed, err
 	}
+	shares = root.shares
 	if params.Hostname != "" {
 		k.SetHostname(params.Hostname)
 		provide(root.c, "/etc/hostname", params.Hostname+"\n")

@@ -183,4 +183,32 @@ static void test_poll(void)
 	CHECK_EQ(stale(), 0);
 }
 
-TESTS({"bind", test_bind}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})
+// What ran from a mount doesn't keep it busy once it has ended.
+static void test_ended(void)
+{
+	static char program[1 << 16];
+	int from = open("/proc/self/exe", O_RDONLY), to, status;
+	ssize_t n;
+
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(mount("none", "a", "tmpfs", 0, NULL), 0);
+	to = open("a/program", O_CREAT | O_WRONLY, 0755);
+	CHECK(from >= 0 && to >= 0);
+	while ((n = read(from, program, sizeof program)) > 0)
+		CHECK_EQ(write(to, program, n), n);
+	close(from);
+	close(to);
+	for (int i = 0; i < 3; i++) {
+		pid_t child = fork();
+		if (child == 0) {
+			execl("a/program", "program", "none-of-its-tests", NULL);
+			_exit(1);
+		}
+		CHECK_EQ(waitpid(child, &status, 0), child);
+		CHECK(WIFEXITED(status));
+	}
+	CHECK_EQ(umount2("a", 0), 0);
+	CHECK_EQ(stale(), 0);
+}
+
+TESTS({"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})

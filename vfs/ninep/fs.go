@@ -259,6 +259,27 @@ func (f *FS) Fids() int {
 	return f.c.fids
 }
 
+// FidsKept returns how many of them nobody uses: they are kept for their next use.
+func (f *FS) FidsKept() int {
+	f.createdMu.Lock()
+	created := f.created
+	f.createdMu.Unlock()
+	kept := 0
+	if created != nil && !created.held() {
+		kept = 1
+	}
+	f.fidMu.Lock()
+	defer f.fidMu.Unlock()
+	return kept + f.idle.Len()
+}
+
+// Waiting returns how many messages the server has to answer.
+func (f *FS) Waiting() int {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.c.busy
+}
+
 // DropFids gives back all fids of names that are kept for their next use.
 func (f *FS) DropFids() { f.dropFids(0) }
 

@@ -274,28 +274,45 @@ func (s *Shares) Mount(tag, options string) (*FS, error) {
 
 // Sync writes back what all mounted shares have.
 func (s *Shares) Sync() {
+	for _, fs := range s.mounted() {
+		fs.Sync()
+	}
+}
+
+// DropFids gives back the fids of all mounted shares that are kept for their next use.
+func (s *Shares) DropFids() {
+	for _, fs := range s.mounted() {
+		fs.DropFids()
+	}
+}
+
+// Fids returns how many fids the servers of all mounted shares have for us, and how many of these are but kept for
+// their next use.
+func (s *Shares) Fids() (all, kept int) {
+	for _, fs := range s.mounted() {
+		all += fs.Fids()
+		kept += fs.FidsKept()
+	}
+	return all, kept
+}
+
+// Waiting returns how many messages the servers of all mounted shares have to answer.
+func (s *Shares) Waiting() int {
+	n := 0
+	for _, fs := range s.mounted() {
+		n += fs.Waiting()
+	}
+	return n
+}
+
+func (s *Shares) mounted() []*FS {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	var all []*FS
 	for _, share := range s.all {
 		if share.fs != nil {
 			all = append(all, share.fs)
 		}
 	}
-	s.mu.Unlock()
-	for _, fs := range all {
-		fs.Sync()
-	}
-}
-
-// Fids returns how many fids the servers of all mounted shares have for us.
-func (s *Shares) Fids() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, share := range s.all {
-		if share.fs != nil {
-			n += share.fs.Fids()
-		}
-	}
-	return n
+	return all
 }

@@ -2,8 +2,10 @@ package procfs
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -168,7 +170,7 @@ func (f *FS) addGlobal(top *dir) {
 	vm.value("dirty_ratio", "20", nil)
 	vm.value("dirty_background_ratio", "10", nil)
 	vm.fixed("nr_hugepages", "0")
-	vm.value("drop_caches", "0", nil)
+	vm.value("drop_caches", "0", f.dropCaches)
 
 	fs := sys.sub("fs")
 	fs.fixed("file-max", "9223372036854775807")
@@ -325,6 +327,25 @@ func meminfo() string {
 	}
 	b.WriteString("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n")
 	return b.String()
+}
+
+// dropCaches is /proc/sys/vm/drop_caches (proc_sys_vm(5)): 1 gives back pages of files, 2 names and what is known of
+// them, 3 both; 4 means to do so without a word in the log.
+func (f *FS) dropCaches(c *vfs.Context, v string) error {
+	what, err := strconv.Atoi(v)
+	if err != nil || what < 1 || what > 4 {
+		return unix.EINVAL
+	}
+	if what&1 != 0 {
+		mm.ReclaimCaches(math.MaxInt)
+	}
+	if what&2 != 0 {
+		c.Files.Namespace().EvictDentries()
+		if f.config.DropNames != nil {
+			f.config.DropNames()
+		}
+	}
+	return nil
 }
 
 // machineName adds a name of the machine, which uname(2) shows too.

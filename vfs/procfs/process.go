@@ -424,9 +424,12 @@ func directory(which func(*vfs.Files) vfs.Path) maker {
 	}
 }
 
-// exe leads to the program itself. Executable.File is its description.
+// exe leads to the program itself. Executable.File is its description, open as long as there is an address space.
 func exe(f *FS, ino uint64, p *kernel.Process, t *kernel.Thread) vfs.Inode {
 	return f.newMagic(ino, 0o777, func() (vfs.Path, error) {
+		if p.MM() == nil {
+			return vfs.Path{}, unix.ENOENT
+		}
 		if file, ok := p.Executable().File.(interface{ Path() vfs.Path }); ok {
 			return file.Path(), nil
 		}

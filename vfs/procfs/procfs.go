@@ -31,6 +31,8 @@ type Config struct {
 	NetSettings []Setting
 	// Elver is /proc/elver: names of files and what makes their content.
 	Elver map[string]func() string
+	// DropNames gives back what file systems keep of names beside dentries; nil if none does.
+	DropNames func()
 }
 
 // Setting is a file of numbers that can be written.

@@ -26,6 +26,7 @@ type Config struct {
 	Elver       map[string]func() string // of /proc/elver
 	Net         map[string]func() string // of /proc/net
 	NetSettings []procfs.Setting         // of /proc/sys/net
+	DropNames   func()                   // gives back what file systems keep of names beside dentries
 }
 
 // ttyGroup is Debian's group tty, which terminals belong to so that others may write to them.
@@ -34,7 +35,7 @@ const ttyGroup = 5
 // Populate mounts them in c's namespace, over any root, and makes their types known to mount(2).
 func Populate(c *vfs.Context, config Config) error {
 	dev := config.Dev
-	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver, Net: config.Net, NetSettings: config.NetSettings})
+	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver, Net: config.Net, NetSettings: config.NetSettings, DropNames: config.DropNames})
 	sys := procfs.NewSys()
 	memory := tmpfs.Options{Device: dev.OpenDevice}
 	shared := tmpfs.Options{Mode: 0o1777, Device: dev.OpenDevice}
