@@ -3,6 +3,7 @@ package ninep
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -122,5 +123,12 @@ func FuzzServer(f *testing.F) {
 		}
 		c.Files.Exit()
 		fs.Unmounted()
+		for k := 0; fs.Fids() > 1; k++ { // loads that nobody waits for
+			if k == 10000 {
+				t.Fatalf("%d fids are left", fs.Fids())
+			}
+			time.Sleep(time.Millisecond)
+			fs.DropFids()
+		}
 	})
 }

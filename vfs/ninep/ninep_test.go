@@ -818,6 +818,97 @@ func TestHostileServer(t *testing.T) {
 	}
 }
 
+// Whichever request the server refuses, it is left with no fid but the root's.
+func TestRefusalsKeepNoFids(t *testing.T) {
+	m := mount(t)
+	var mu sync.Mutex
+	left, refused := 0, 0 // how many requests come before the one that is refused
+	m.pipe.refuse = func(kind uint8) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if kind == tclunk { // a fid is gone whatever the server says to that
+			return false
+		}
+		left--
+		if left == -1 {
+			refused++
+		}
+		return left == -1
+	}
+	fids := func() int {
+		m.pipe.mu.Lock()
+		defer m.pipe.mu.Unlock()
+		return len(m.pipe.fids)
+	}
+	for k := 0; ; k++ {
+		dir := fmt.Sprint("/", k)
+		m.ok("mkdir", os.Mkdir(m.host(dir), 0o755))
+		m.hostWrite(dir+"/f", pattern(20000, 1))
+		mu.Lock()
+		before := refused
+		left = k
+		mu.Unlock()
+		for _, flags := range []uint32{unix.O_RDWR, unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC, unix.O_WRONLY | unix.O_APPEND} {
+			for _, n := range []string{"f", "new"} {
+				d, err := m.OpenFile(vfs.AtCWD, dir+"/"+n, flags, 0o600)
+				if err != nil {
+					continue
+				}
+				b := mm.KernelBuffer(make([]byte, 5000))
+				d.Read(m.Context, &b)
+				b = mm.KernelBuffer(make([]byte, 5000))
+				d.Write(m.Context, &b)
+				d.Truncate(m.Context, 12345)
+				d.Sync(false)
+				if mapped, err := d.Mappable(m.Context); err == nil {
+					mapped.(mm.Counted).MapOpen()
+					if frame, err := mapped.MapFrame(0, true); err == nil {
+						metal.Unref(frame)
+					}
+					mapped.(mm.Counted).MapClose()
+				}
+				d.Decref()
+			}
+		}
+		if d, err := m.OpenFile(vfs.AtCWD, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0); err == nil {
+			d.ReadDir(m.Context, func(vfs.Dirent) bool { return true })
+			d.Decref()
+		}
+		if d, err := m.OpenFile(vfs.AtCWD, dir, unix.O_RDWR|unix.O_TMPFILE, 0o600); err == nil {
+			d.Decref()
+		}
+		m.Mkdir(vfs.AtCWD, dir+"/d", 0o755)
+		m.Symlink("f", vfs.AtCWD, dir+"/s")
+		m.Readlink(vfs.AtCWD, dir+"/s")
+		m.Link(vfs.AtCWD, dir+"/new", vfs.AtCWD, dir+"/d/link", 0)
+		m.Rename(vfs.AtCWD, dir+"/new", vfs.AtCWD, dir+"/f", 0)
+		if p, err := m.Walk(vfs.AtCWD, dir+"/f", 0); err == nil {
+			m.GetXattr(p, "user.x")
+			m.SetXattr(p, "user.x", []byte("y"), 0)
+			m.ListXattr(p)
+		}
+		m.Unlink(vfs.AtCWD, dir+"/d/link")
+		m.Rmdir(vfs.AtCWD, dir+"/d")
+		m.fs.putCreated(nil)
+		for range 10000 { // what is loaded ahead or clunked by nobody's leave
+			m.fs.DropFids()
+			if m.fs.Fids() == 1 && fids() == 1 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if m.fs.Fids() != 1 || fids() != 1 {
+			t.Fatalf("request %d refused: the client has %d fids, the server %d, wanted the root's", k, m.fs.Fids(), fids())
+		}
+		if refused == before {
+			if k < 50 {
+				t.Errorf("only %d requests were sent", k)
+			}
+			break
+		}
+	}
+}
+
 func TestDyingServer(t *testing.T) {
 	m := mount(t)
 	m.hostWrite("f", "x")

@@ -237,6 +237,31 @@ type pipeTransport struct {
 	sent    map[uint8]int
 	spoil   func(kind uint8, reply []byte) []byte // changes answers
 	late    func(kind uint8)                      // is called before an answer is delivered, and may block
+	refuse  func(kind uint8) bool                 // says which requests fail without reaching the server
+	fids    map[uint32]bool                       // that the server has
+}
+
+// note keeps fids as the answer to a request changes them.
+func (p *pipeTransport) note(request, reply []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ok := reply[4] == request[4]+1
+	switch request[4] {
+	case tattach:
+		if ok {
+			p.fids[le.Uint32(request[7:])] = true
+		}
+	case twalk:
+		if ok && (len(reply) < 9 || le.Uint16(reply[7:]) == le.Uint16(request[15:])) {
+			p.fids[le.Uint32(request[11:])] = true
+		}
+	case txattrwalk:
+		if ok {
+			p.fids[le.Uint32(request[11:])] = true
+		}
+	case tclunk:
+		delete(p.fids, le.Uint32(request[7:]))
+	}
 }
 
 type pending struct {
@@ -256,6 +281,9 @@ func (p *pipeTransport) Send(m *Message) { go func() { m.Done(p.exchange(m)) }()
 func (p *pipeTransport) exchange(m *Message) (int, error) {
 	tag := binary.LittleEndian.Uint16(m.Head[5:])
 	w := &pending{m.Head[4], make(chan []byte, 1)}
+	if p.refuse != nil && p.refuse(w.kind) {
+		return copy(m.Reply, le.AppendUint32([]byte{11, 0, 0, 0, rlerror, m.Head[5], m.Head[6]}, uint32(unix.EIO))), nil
+	}
 	p.mu.Lock()
 	if p.err != nil {
 		p.mu.Unlock()
@@ -278,6 +306,7 @@ func (p *pipeTransport) exchange(m *Message) (int, error) {
 	if !ok {
 		return 0, io.ErrUnexpectedEOF
 	}
+	p.note(whole, reply)
 	if p.late != nil {
 		p.late(w.kind)
 		select {
@@ -358,7 +387,7 @@ func mountDir(t *testing.T, dir string, o Options) *mounted {
 		p9.NewServer(attacher{dir}).Handle(there, there)
 		close(served)
 	}()
-	p := &pipeTransport{conn: here, stopped: make(chan struct{}), waiting: make(map[uint16]*pending), sent: make(map[uint8]int)}
+	p := &pipeTransport{conn: here, stopped: make(chan struct{}), waiting: make(map[uint16]*pending), sent: make(map[uint8]int), fids: make(map[uint32]bool)}
 	go p.receive()
 	fs, err := New(p, o)
 	if err != nil {
