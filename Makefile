@@ -101,7 +101,7 @@ soak: command
 	done
 
 bench: kernel
-	@scripts/need $(QEMU_NEEDS) gcc=gcc
+	@scripts/need $(QEMU_NEEDS) gcc=gcc ip=iproute2
 	$(GO) run ./test/bench
 
 clean:

@@ -4,6 +4,7 @@
 //
 //	make bench
 //	make bench BENCH_LINUX=bzImage    beside Linux in the same VM
+//	go run ./test/bench 'redis|http'  only what the regular expression finds
 //
 // Each thing is measured in a VM of its own, so that one that fails leaves the
 // others alone.
@@ -15,10 +16,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,10 +31,12 @@ import (
 const kernel = "build/elver.kernel"
 
 // A row of the table. Limit is what the design asks for, 0 if it doesn't say.
-var rows = []struct {
+type row struct {
 	key, what string
 	limit     int
-}{
+}
+
+var rows = []row{
 	{"entry", "kernel's entry to the program's first instruction", 3_000_000},
 	{"null", "null system call (getppid), loop included", 115},
 	{"no-call", "system call that isn't there (no short way)", 0},
@@ -56,14 +61,35 @@ var rows = []struct {
 	{"tcp-connect", "TCP connection over loopback, one exchange", 0},
 	{"tcp-mebibyte", "MiB of TCP over loopback", 3_300_000},
 	{"udp", "UDP round trip over loopback, two threads", 0},
+	{"redis-set", "redis SET through the card, one after the other", 0},
+	{"redis-get", "redis GET", 0},
+	{"redis-set-16", "redis SET, 16 at a time", 0},
+	{"redis-get-16", "redis GET, 16 at a time", 0},
+	{"http-keep", "HTTP request of 1 KB, nginx, kept alive", 0},
+	{"http-close", "HTTP request of 1 KB, nginx, its own connection", 0},
+	{"tcp-in", "MiB of TCP through the card, in", 0},
+	{"tcp-out", "MiB of TCP through the card, out", 0},
+	{"redis-idle", "a second of an idle redis", 0},
+	{"nginx-idle", "a second of an idle nginx", 0},
 	{"fork", "fork, exit and wait", 0},
 	{"fork-files", "the same with 1000 open files", 0},
 	{"exec", "vfork, exec of a static program and wait", 0},
 	{"pipeline", "shell that runs a pipeline of three", 0},
 }
 
+// network says whether a client on the host measures the row.
+func (r row) network() bool {
+	return slices.ContainsFunc(networkServers, func(s networkServer) bool { return slices.Contains(s.keys, r.key) })
+}
+
 func main() {
-	if err := run(); err != nil {
+	err := error(nil)
+	if os.Getenv(inNamespace) != "" && len(os.Args) == 5 {
+		err = inside(regexp.MustCompile(os.Args[1]), os.Args[2], os.Args[3], os.Args[4])
+	} else {
+		err = run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -85,20 +111,43 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	wanted := regexp.MustCompile("")
+	if len(os.Args) > 1 {
+		if wanted, err = regexp.Compile(os.Args[1]); err != nil {
+			return err
+		}
+	}
+	var shown []row
+	for _, row := range rows {
+		if wanted.MatchString(row.key) {
+			shown = append(shown, row)
+		}
+	}
+	image := os.Getenv("BENCH_LINUX")
 	linux := map[string]int{}
-	if image := os.Getenv("BENCH_LINUX"); image != "" {
+	if image != "" && slices.ContainsFunc(shown, func(r row) bool { return !r.network() }) {
 		if linux, err = onLinux(image, tree); err != nil {
 			return err
 		}
 	}
+	served, servedByLinux, networkErr := measureNetwork(dir, program, image, wanted)
+	if networkErr != nil {
+		fmt.Fprintln(os.Stderr, "bench: network:", networkErr)
+	}
+	maps.Copy(linux, servedByLinux)
 	fmt.Printf("%-52s %12s %12s %12s\n", "instructions", "Elver", "wanted", "Linux")
 	missed := 0
-	for _, row := range rows {
+	for _, row := range shown {
 		var cost int
-		switch row.key {
-		case "entry":
+		switch {
+		case row.key == "entry":
 			cost, err = entry(dir)
-		case "pipeline":
+		case row.network():
+			cost, err = served[row.key], nil
+			if cost == 0 {
+				err = errors.New("not measured")
+			}
+		case row.key == "pipeline":
 			cost, err = onElver(tree, "/init pipeline", row.key)
 		default:
 			cost, err = onElver(program, row.key, row.key)
@@ -121,7 +170,7 @@ func run() error {
 	loaded := field(5) - field(4)
 	fmt.Printf("%-52s %12s\n", "image, bytes loaded", number(int(loaded)))
 	if missed > 0 {
-		fmt.Printf("%d of %d not as wanted\n", missed, len(rows))
+		fmt.Printf("%d of %d not as wanted\n", missed, len(shown))
 	}
 	return nil
 }
@@ -304,26 +353,41 @@ func onLinux(image, initrd string) (map[string]int, error) {
 
 // initramfs is a newc archive with /dev/console, /init and, unless it is empty, /busybox.
 func initramfs(init, busybox []byte) []byte {
-	var b bytes.Buffer
-	pad := func() {
-		for b.Len()%4 != 0 {
-			b.WriteByte(0)
+	var a cpio
+	a.begin()
+	a.add(0o100755, 0, 0, "init", init)
+	if len(busybox) > 0 {
+		a.add(0o100755, 0, 0, "busybox", busybox)
+	}
+	return a.end()
+}
+
+// cpio is a newc archive in the making.
+type cpio struct {
+	bytes.Buffer
+	files int
+}
+
+// begin adds what every Linux wants of an archive.
+func (a *cpio) begin() {
+	a.add(0o40755, 0, 0, "dev", nil)
+	a.add(0o20600, 5, 1, "dev/console", nil)
+}
+
+func (a *cpio) add(mode, major, minor int, name string, data []byte) {
+	a.files++
+	fmt.Fprintf(a, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+		a.files, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0)
+	for _, part := range [][]byte{append([]byte(name), 0), data} {
+		a.Write(part)
+		for a.Len()%4 != 0 {
+			a.WriteByte(0)
 		}
 	}
-	add := func(ino, mode, major, minor int, name string, data []byte) {
-		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-			ino, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0)
-		b.WriteString(name + "\x00")
-		pad()
-		b.Write(data)
-		pad()
-	}
-	add(1, 0o40755, 0, 0, "dev", nil)
-	add(2, 0o20600, 5, 1, "dev/console", nil)
-	add(3, 0o100755, 0, 0, "init", init)
-	if len(busybox) > 0 {
-		add(4, 0o100755, 0, 0, "busybox", busybox)
-	}
-	add(0, 0, 0, 0, "TRAILER!!!", nil)
-	return b.Bytes()
+}
+
+// end ends the archive and returns it.
+func (a *cpio) end() []byte {
+	a.add(0, 0, 0, "TRAILER!!!", nil)
+	return a.Bytes()
 }

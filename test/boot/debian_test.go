@@ -2,41 +2,18 @@ package boot
 
 import (
 	"bytes"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"elver/test/debian"
 	"elver/test/need"
 )
 
 // debianPackages are what the root of Debian's programs is asked for; apt-get adds what they depend on.
 const debianPackages = "bash dash ncurses-base coreutils grep sed mawk findutils diffutils tar gzip perl-base python3 sqlite3 git procps util-linux strace"
-
-// fetchDebian makes a directory of unmodified packages, fetched and unpacked without installing them.
-const fetchDebian = `set -e
-rm -rf $2 $2.part
-mkdir -p $2.part/archives/partial $2.part/root
-: >$2.part/status
-apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User= \
-	-o Dir::State::status="$PWD/$2.part/status" -o Dir::Cache="$PWD/$2.part" -o Dir::Cache::archives=archives \
-	install $1
-for p in $2.part/archives/*.deb; do dpkg -x "$p" $2.part/root; done
-rm -rf $2.part/archives $2.part/*.bin
-mkdir -p $2.part/root/tmp
-chmod 755 $2.part/root
-ln -sf mawk $2.part/root/usr/bin/awk
-mkdir -p $2.part/root/root $2.part/root/var/tmp
-chmod 1777 $2.part/root/tmp $2.part/root/var/tmp
-printf 'root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n' >$2.part/root/etc/passwd
-printf 'root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n' >$2.part/root/etc/group
-printf '127.0.0.1 localhost\n::1 localhost\n' >$2.part/root/etc/hosts
-printf 'passwd: files\ngroup: files\nhosts: files dns\n' >$2.part/root/etc/nsswitch.conf
-mv $2.part $2
-`
 
 // soakPackages are some 440 MB of further programs, for the scripts of the soak test.
 const soakPackages = debianPackages + " perl lua5.4 ruby nodejs openjdk-17-jdk-headless xz-utils zstd bzip2 lz4 zip unzip cpio" +
@@ -68,27 +45,6 @@ var (
 	systemRoot = &debianRoot{name: "debian-system", packages: systemPackages}
 )
 
-func (r *debianRoot) make(dir string) error {
-	list := filepath.Join(dir, "../packages")
-	if had, err := os.ReadFile(list); err == nil && string(had) == r.packages {
-		return nil
-	}
-	if err := os.MkdirAll(cache, 0o777); err != nil {
-		return err
-	}
-	cmd := exec.Command("sh", "-c", fetchDebian, "sh", r.packages, r.name)
-	cmd.Dir = cache
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot make a root of Debian's packages: %w\n%s", err, out)
-	}
-	for name, target := range r.names {
-		if err := os.Symlink(target, filepath.Join(dir, "usr/bin", name)); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(list, []byte(r.packages), 0o666)
-}
-
 // dir returns the root's directory.
 func (r *debianRoot) dir(t testing.TB) string {
 	t.Helper()
@@ -97,7 +53,7 @@ func (r *debianRoot) dir(t testing.TB) string {
 	}
 	dir := filepath.Join(cache, r.name, "root")
 	r.once.Do(func() {
-		if err := r.make(dir); err != nil {
+		if err := debian.Fetch(cache, r.name, r.packages, r.names); err != nil {
 			r.problem = err.Error()
 		}
 	})
@@ -107,8 +63,8 @@ func (r *debianRoot) dir(t testing.TB) string {
 	return dir
 }
 
-// debian returns the directory of a root with Debian's programs.
-func debian(t testing.TB) string {
+// debianDir returns the directory of a root with Debian's programs.
+func debianDir(t testing.TB) string {
 	t.Helper()
 	return quickRoot.dir(t)
 }
@@ -204,7 +160,7 @@ my %h = map { $_ => 1 } 1 .. 1000; print scalar(keys %h), "\n"; system("exit 5;"
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			root := debian(t)
+			root := debianDir(t)
 			dir, err := os.MkdirTemp(filepath.Join(root, "tmp"), row.name)
 			if err != nil {
 				t.Fatal(err)

@@ -142,7 +142,7 @@ func TestDebianArchive(t *testing.T) {
 		if s.name != name {
 			continue
 		}
-		root := debian(t)
+		root := debianDir(t)
 		dir := s.prepare(t, root)
 		archive := filepath.Join(t.TempDir(), "root.cpio.gz")
 		cmd := exec.Command("sh", "-c", `{ printf '%s\n' lib sbin tmp var root etc etc/passwd etc/group etc/nsswitch.conf usr usr/lib

@@ -80,7 +80,7 @@ func TestNewcomer(t *testing.T) {
 	} {
 		t.Run(row.line, func(t *testing.T) {
 			if row.python {
-				if err := os.Symlink(debian(t), filepath.Join(dir, "python-rootfs")); err != nil {
+				if err := os.Symlink(debianDir(t), filepath.Join(dir, "python-rootfs")); err != nil {
 					t.Fatal(err)
 				}
 			}

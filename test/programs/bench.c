@@ -498,6 +498,46 @@ static void loopback_up(void)
 	close(s);
 }
 
+// serve has port 9 read what comes until its end and answer with a byte, and port 19 send as many MiB as the
+// byte that comes first says. The bench, which is their client, counts.
+static void serve(void)
+{
+	static char block[65536];
+	int listeners[2], one = 1;
+
+	for (int i = 0; i < 2; i++) {
+		struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(i ? 19 : 9)};
+
+		must((listeners[i] = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+		setsockopt(listeners[i], SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+		must(bind(listeners[i], (struct sockaddr *)&a, sizeof a) == 0 && listen(listeners[i], 10) == 0);
+	}
+	if (fork() == 0)
+		for (;;) {
+			int fd = accept(listeners[0], NULL, NULL);
+
+			must(fd >= 0);
+			while (read(fd, block, sizeof block) > 0)
+				;
+			must(write(fd, block, 1) == 1);
+			close(fd);
+		}
+	for (;;) {
+		unsigned char mebibytes;
+		int fd = accept(listeners[1], NULL, NULL);
+
+		must(fd >= 0);
+		if (read(fd, &mebibytes, 1) == 1)
+			for (long left = mebibytes << 20; left > 0;) {
+				ssize_t n = write(fd, block, sizeof block);
+				if (n <= 0)
+					break;
+				left -= n;
+			}
+		close(fd);
+	}
+}
+
 static const struct {
 	const char *name;
 	uint64_t (*run)(void);
@@ -548,6 +588,8 @@ int main(int argc, char **argv)
 	if (argc > 1 || strcmp(argv[0], "/init") != 0) {
 		if (argc != 2)
 			return 2;
+		if (strcmp(argv[1], "serve") == 0)
+			serve();
 		for (int i = 0; i < n; i++)
 			if (strcmp(argv[1], things[i].name) == 0) {
 				run(i);
