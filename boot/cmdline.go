@@ -51,8 +51,10 @@ type Params struct {
 	User       *User // elver.user: who runs the program; nil: root
 	// Hostname is elver.hostname: the machine's name, whatever a network says. Empty: not set.
 	Hostname string
-	Profile  string // elver.profile
-	Core     string // elver.core
+	// StopSignal is elver.stopsignal: what the power button sends to the program; 0: SIGTERM, to all.
+	StopSignal int
+	Profile    string // elver.profile
+	Core       string // elver.core
 
 	// Ignored are the words that have no meaning here and were passed over: Linux's, those of
 	// Unikraft's other libraries, and the kernel's name where Unikraft wants it.
@@ -212,9 +214,43 @@ var families = map[string]map[string]setter{
 			p.Hostname = v
 			return nil
 		}},
+		"stopsignal": {set: func(p *Params, v string) (err error) {
+			p.StopSignal, err = parseSignal(v)
+			return err
+		}},
 		"profile": text(func(p *Params) *string { return &p.Profile }),
 		"core":    text(func(p *Params) *string { return &p.Core }),
 	},
+}
+
+// signals are the names of Linux's on x86-64, from 1 on (signal(7)): of the host's own there may be others.
+var signals = strings.Fields("HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS")
+
+// Real-time signals, as the C libraries number them for programs.
+const signalRTMin, signalRTMax = 34, 64
+
+// parseSignal takes a signal by number or name, with or without SIG: TERM, SIGTERM, 15, RTMIN+3.
+func parseSignal(v string) (int, error) {
+	name := strings.TrimPrefix(strings.ToUpper(v), "SIG")
+	n := slices.Index(signals, name) + 1
+	if n == 0 {
+		n, _ = strconv.Atoi(name)
+	}
+	for _, base := range []struct {
+		name  string
+		value int
+	}{{"RTMIN", signalRTMin}, {"RTMAX", signalRTMax}} {
+		if offset, ok := strings.CutPrefix(name, base.name); ok {
+			add, err := strconv.Atoi(offset)
+			if n = base.value + add; n < signalRTMin || err != nil && offset != "" {
+				n = 0
+			}
+		}
+	}
+	if n < 1 || n > signalRTMax {
+		return 0, fmt.Errorf("%q is no signal, such as QUIT, SIGTERM or 15", v)
+	}
+	return n, nil
 }
 
 // setter is what a parameter does with its value. Its errors follow "parameter family.key: ".

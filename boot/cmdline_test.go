@@ -150,6 +150,11 @@ func TestParams(t *testing.T) {
 			p.OwnInit, p.Profile, p.Core = true, "p", "c"
 		}},
 		{`elver.window=24x132`, func(p *Params) { p.Rows, p.Columns = 24, 132 }},
+		{`elver.stopsignal=SIGQUIT`, func(p *Params) { p.StopSignal = 3 }},
+		{`elver.stopsignal=term`, func(p *Params) { p.StopSignal = 15 }},
+		{`elver.stopsignal=64`, func(p *Params) { p.StopSignal = 64 }},
+		{`elver.stopsignal=SIGRTMIN+3`, func(p *Params) { p.StopSignal = 37 }},
+		{`elver.stopsignal=RTMAX`, func(p *Params) { p.StopSignal = 64 }},
 		{`elver.user=7 elver.hostname=h`, func(p *Params) { p.User, p.Hostname = &User{UID: 7}, "h" }},
 		{`elver.user=4294967294:8:9,10`, func(p *Params) { p.User = &User{1<<32 - 2, 8, []uint32{9, 10}} }},
 		{`elver.entrypoint=2`, func(p *Params) { p.Entrypoint = 2 }},
@@ -175,7 +180,7 @@ func TestParams(t *testing.T) {
 
 func TestCommandLineErrors(t *testing.T) {
 	for line, want := range map[string]string{
-		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, entrypoint, hostname, init, log, profile, stderr, strace, summary, timestamps, user, window",
+		`elver.strce=1`:              "unknown parameter elver.strce: the family elver has console, core, entrypoint, hostname, init, log, profile, stderr, stopsignal, strace, summary, timestamps, user, window",
 		`quiet vfs.=1`:               "unknown parameter vfs.",
 		`vfs.nonsense=1 -- x`:        "unknown parameter vfs.nonsense",
 		`elver.summary=perhaps`:      "neither true",
@@ -192,6 +197,13 @@ func TestCommandLineErrors(t *testing.T) {
 		`elver.window=0x80`:          "not ROWSxCOLUMNS",
 		`elver.window=24x80x1`:       "not ROWSxCOLUMNS",
 		`elver.window=24x65536`:      "not ROWSxCOLUMNS",
+		`elver.stopsignal=SIGFOO`:    "no signal",
+		`elver.stopsignal=`:          "no signal",
+		`elver.stopsignal=0`:         "no signal",
+		`elver.stopsignal=65`:        "no signal",
+		`elver.stopsignal=RTMIN-1`:   "no signal",
+		`elver.stopsignal=RTMAX+1`:   "no signal",
+		`elver.stopsignal=RTMIN+x`:   "no signal",
 		`elver.hostname=`:            "not a host name",
 		`elver.hostname='a b'`:       "not a host name",
 		`elver.strace=[ 1 ]`:         "takes one value",

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"elver/cmd/elver/machine"
@@ -29,6 +34,10 @@ func TestParse(t *testing.T) {
 		{"-p 8080:80 -p 127.0.0.1:5:6/udp -p 7 x", "x", func() bool {
 			return slices.Equal(o.forwards, []machine.Forward{{Protocol: "tcp", Host: 8080, Guest: 80}, {Protocol: "udp", HostAddress: "127.0.0.1", Host: 5, Guest: 6}, {Protocol: "tcp", Host: 7, Guest: 7}})
 		}},
+		{"-p 8000-8002:80-82/udp -p 5-6 x", "x", func() bool {
+			return slices.Equal(o.forwards, []machine.Forward{{Protocol: "udp", Host: 8000, Guest: 80}, {Protocol: "udp", Host: 8001, Guest: 81}, {Protocol: "udp", Host: 8002, Guest: 82},
+				{Protocol: "tcp", Host: 5, Guest: 5}, {Protocol: "tcp", Host: 6, Guest: 6}})
+		}},
 		{"-v /:/a/b/ -v .:/c:ro x", "x", func() bool {
 			return slices.Equal(o.volumes, []machine.Volume{{Host: "/", Guest: "/a/b"}, {Host: ".", Guest: "/c", ReadOnly: true}})
 		}},
@@ -48,10 +57,80 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %q, %v, %+v", test.words, rest, err, o)
 		}
 	}
-	for _, words := range []string{"--none", "-Z", "-m", "-m 0", "-m x", "-c 0", "-p x", "-p 0:1", "-p 1:2:3:4", "-p 1:2/sctp", "-p 0,guestfwd=x:1:2", "-p ::1:2:3", "-v x", "-v /:x", "-v /:/", "-v /nonesuch:/x",
+	for _, words := range []string{"--none", "-Z", "-m", "-m 0", "-m x", "-c 0", "-p x", "-p 0:1", "-p 1:2:3:4", "-p 1:2/sctp", "-p 0,guestfwd=x:1:2", "-p ::1:2:3", "-p 1-2:3", "-p 2-1", "-p 1-65535", "-p 65535-65536", "-p 1-", "-p 1-2-3", "-v x", "-v /:x", "-v /:/", "-v /nonesuch:/x",
 		"-e =x", "--env-file /nonesuch", "-w x", "--net tap", "--ip x", "--ip 10.0.2.2/24", "--ip 10.0.0.9/30", "--accel hvf", "--machine x,y", "--log loud", "--read-only=1", "--gdb=x"} {
 		if _, err := parse(new(runOptions).table(), strings.Fields(words)); err == nil {
 			t.Errorf("%s: no error", words)
+		}
+	}
+}
+
+// TestOpen: what can't be run is refused in a sentence, with the status that env(1) would have.
+func TestOpen(t *testing.T) {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := func(at int, b byte) []byte {
+		changed := slices.Clone(self)
+		changed[at] = b
+		return changed
+	}
+	dir := t.TempDir()
+	for _, row := range []struct {
+		name    string
+		content []byte
+		mode    os.FileMode
+		problem string
+		status  int
+	}{
+		{"cut", self[:100], 0o755, "is a damaged ELF file", 126},
+		{"arm", header(18, byte(elf.EM_AARCH64)), 0o755, "is for AARCH64: not a program for Linux on x86-64", 126},
+		{"32-bit", header(elf.EI_CLASS, byte(elf.ELFCLASS32)), 0o755, "is a program of 32 bits", 126},
+		{"big-endian", header(elf.EI_DATA, byte(elf.ELFDATA2MSB)), 0o755, "is for a big-endian machine", 126},
+		{"core", header(16, byte(elf.ET_CORE)), 0o755, "is an ELF file of type CORE, no program", 126},
+		{"plain", self, 0o644, "is not executable: chmod +x", 126},
+		{"empty", nil, 0o755, "is empty", 126},
+		{"text", []byte("hello\n"), 0o755, "is neither a program (ELF or #!) nor a cpio or tar archive nor a directory", 126},
+		{"script", []byte("#!sh\n"), 0o755, "names no interpreter by an absolute path", 126},
+		{"nonesuch", nil, 0, "there is no ", 127},
+	} {
+		path := filepath.Join(dir, row.name)
+		if row.mode != 0 {
+			if err := os.WriteFile(path, row.content, row.mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := open(path)
+		var f failure
+		if err == nil {
+			s.close()
+		}
+		if !errors.As(err, &f) || f.status != row.status || !strings.Contains(err.Error(), row.problem) {
+			t.Errorf("%s: %v, status %d", row.name, err, f.status)
+		}
+	}
+	if err := checkKernel(filepath.Join(dir, "text")); err == nil || !strings.Contains(err.Error(), "is no kernel of Elver's") {
+		t.Errorf("another kernel: %v", err)
+	}
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(filepath.Join(dir, "loop")); err == nil || err.Error() != filepath.Join(dir, "loop")+" cannot be reached: too many levels of symbolic links" {
+		t.Errorf("a loop: %v", err)
+	}
+}
+
+// TestAdvice: a full disk isn't the user's fault, but what to do is said.
+func TestAdvice(t *testing.T) {
+	t.Setenv("TMPDIR", "/some/where/")
+	full := fmt.Errorf("layer 1: %w", &fs.PathError{Op: "write", Path: "/some/where/elver-1", Err: syscall.ENOSPC})
+	if a := advice(full); !strings.Contains(a, "TMPDIR") {
+		t.Errorf("%q", a)
+	}
+	for _, err := range []error{errors.New("x"), &fs.PathError{Op: "write", Path: "/else", Err: syscall.ENOSPC}} {
+		if a := advice(err); a != "" {
+			t.Errorf("%v: %q", err, a)
 		}
 	}
 }

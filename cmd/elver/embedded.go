@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"elver/boot/image"
 	"elver/cmd/elver/machine"
 )
 
@@ -46,23 +48,26 @@ func kernelPath(option string, dir func() (string, error)) (string, error) {
 		if !info.Mode().IsRegular() {
 			return "", fmt.Errorf("--kernel: %s is not a file", option)
 		}
+		if err := checkKernel(option); err != nil {
+			return "", err
+		}
 		return safePath(option, "elver.kernel", dir)
 	}
-	image, err := kernelImage("")
+	kernel, err := kernelImage("")
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(image)
+	sum := sha256.Sum256(kernel)
 	name := "kernel-" + hex.EncodeToString(sum[:8])
 	if cache, err := machine.CacheDir(); err == nil {
 		path := filepath.Join(cache, name)
-		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(image)) {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(kernel)) {
 			if now := time.Now(); now.Sub(info.ModTime()) > 24*time.Hour {
 				os.Chtimes(path, now, now) // it is in use
 			}
 			return safePath(path, "elver.kernel", dir)
 		}
-		if err := writeAside(path, image); err == nil {
+		if err := writeAside(path, kernel); err == nil {
 			dropOldKernels(cache, name)
 			return safePath(path, "elver.kernel", dir)
 		}
@@ -72,7 +77,25 @@ func kernelPath(option string, dir func() (string, error)) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(d, "elver.kernel")
-	return path, os.WriteFile(path, image, 0o600)
+	return path, os.WriteFile(path, kernel, 0o600)
+}
+
+// checkKernel refuses what isn't an image of Elver's: QEMU would boot it, or say something of its own.
+func checkKernel(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("--kernel: %w", err)
+	}
+	defer f.Close()
+	page := make([]byte, 4096)
+	n, _ := io.ReadFull(f, page)
+	switch kernel, bundle := image.IsKernel(page[:n]); {
+	case !kernel:
+		return fmt.Errorf("--kernel: %s is no kernel of Elver's", name)
+	case bundle:
+		return fmt.Errorf("--kernel: %s has something inside already: elver run %s", name, name)
+	}
+	return nil
 }
 
 // writeAside writes a file so that nobody sees a part of it.

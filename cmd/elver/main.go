@@ -12,8 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
+	"syscall"
 
 	"elver/cmd/elver/machine"
 )
@@ -63,9 +67,24 @@ func init() {
 func main() {
 	status, err := execute(os.Args[1:])
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s %v\n", paint(os.Stderr, red, "elver:"), err)
+		fmt.Fprintf(os.Stderr, "%s %v%s\n", paint(os.Stderr, red, "elver:"), err, advice(err))
 	}
 	os.Exit(status)
+}
+
+// advice says what to do about an error that the system itself told.
+func advice(err error) string {
+	var at *fs.PathError
+	if !errors.As(err, &at) || !strings.HasPrefix(at.Path, filepath.Clean(os.TempDir())+"/") {
+		return ""
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return ": have TMPDIR name a directory with more room"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return ": have TMPDIR name a directory that can be written to"
+	}
+	return ""
 }
 
 // execute runs the command line.

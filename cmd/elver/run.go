@@ -51,6 +51,7 @@ type runOptions struct {
 	workDir      string
 	user         string
 	hostname     string
+	stopSignal   string
 	init         bool
 	noNetwork    bool
 	ip           netip.Prefix
@@ -97,9 +98,9 @@ func (o *runOptions) table() []option {
 			}
 			return nil
 		}},
-		{long: "publish", short: "p", value: "[ADDR:]HOST:GUEST[/udp]", help: "forward a port of this host to one of the program's", set: func(v string) error {
-			f, err := parseForward(v)
-			o.forwards = append(o.forwards, f)
+		{long: "publish", short: "p", value: "[ADDR:]HOST:GUEST[/udp]", help: "forward a port of this host to one of the program's, or as many of a range (8000-8009:80-89)", set: func(v string) error {
+			f, err := parseForwards(v)
+			o.forwards = append(o.forwards, f...)
 			return err
 		}},
 		{long: "volume", short: "v", value: "DIR:PATH[:ro]", help: "share a directory of this host with the program at PATH", set: func(v string) error {
@@ -161,6 +162,7 @@ func (o *runOptions) program() []option {
 		}},
 		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: func(v string) error { o.user = v; return nil }},
 		{long: "hostname", value: "NAME", help: "the machine's name", set: func(v string) error { o.hostname = v; return nil }},
+		{long: "stop-signal", value: "SIGNAL", help: "what asks the program to end (default SIGTERM, or as the image says)", set: func(v string) error { o.stopSignal = v; return nil }},
 		{long: "init", help: "a small init of Elver's own is process 1, and the program process 2", set: func(string) error { o.init = true; return nil }},
 	}
 }
@@ -187,12 +189,28 @@ func parsePort(v string) (uint16, error) {
 	return uint16(n), nil
 }
 
-func parseForward(v string) (f machine.Forward, err error) {
-	f.Protocol = "tcp"
+// maxForwards is how many ports one option may name.
+const maxForwards = 256
+
+// parsePorts takes a port or a range of them, and returns the first and how many there are.
+func parsePorts(v string) (first uint16, n int, err error) {
+	from, to, isRange := strings.Cut(v, "-")
+	if first, err = parsePort(from); err != nil || !isRange {
+		return first, 1, err
+	}
+	last, err := parsePort(to)
+	if n = int(last) - int(first) + 1; err == nil && (n < 1 || n > maxForwards) {
+		err = fmt.Errorf("%q is not a range of 1 to %d ports", v, maxForwards)
+	}
+	return first, n, err
+}
+
+func parseForwards(v string) ([]machine.Forward, error) {
+	f := machine.Forward{Protocol: "tcp"}
 	ports, protocol, ok := strings.Cut(v, "/")
 	if ok {
 		if protocol != "tcp" && protocol != "udp" {
-			return f, fmt.Errorf("%q: the protocol is tcp or udp", v)
+			return nil, fmt.Errorf("%q: the protocol is tcp or udp", v)
 		}
 		f.Protocol = protocol
 	}
@@ -203,18 +221,28 @@ func parseForward(v string) (f machine.Forward, err error) {
 	if len(fields) == 3 {
 		address, err := netip.ParseAddr(fields[0])
 		if err != nil || !address.Is4() {
-			return f, fmt.Errorf("%q: %q is not an IPv4 address of this host", v, fields[0])
+			return nil, fmt.Errorf("%q: %q is not an IPv4 address of this host", v, fields[0])
 		}
 		f.HostAddress = address.String()
 		fields = fields[1:]
 	}
 	if len(fields) != 2 {
-		return f, fmt.Errorf("%q is not HOST:GUEST, two ports", v)
+		return nil, fmt.Errorf("%q is not HOST:GUEST, two ports", v)
 	}
-	if f.Host, err = parsePort(fields[0]); err == nil {
-		f.Guest, err = parsePort(fields[1])
+	host, n, err := parsePorts(fields[0])
+	guest, guests, guestErr := parsePorts(fields[1])
+	if err = errors.Join(err, guestErr); err != nil {
+		return nil, err
 	}
-	return f, err
+	if n != guests {
+		return nil, fmt.Errorf("%q: %d ports of this host cannot be %d of the program's", v, n, guests)
+	}
+	forwards := make([]machine.Forward, n)
+	for i := range forwards {
+		f.Host, f.Guest = host+uint16(i), guest+uint16(i)
+		forwards[i] = f
+	}
+	return forwards, nil
 }
 
 func parseVolume(v string) (machine.Volume, error) {

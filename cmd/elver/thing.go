@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -72,6 +73,7 @@ type spec struct {
 	env        []string
 	workDir    string
 	user       string // as elver.user wants it; empty: root
+	stopSignal string // empty: SIGTERM
 }
 
 // parameters returns the words for Elver.
@@ -89,6 +91,9 @@ func (s *spec) parameters() []string {
 	}
 	if s.user != "" {
 		words = append(words, "elver.user="+s.user)
+	}
+	if s.stopSignal != "" {
+		words = append(words, "elver.stopsignal="+machine.Quote(s.stopSignal))
 	}
 	return words
 }
@@ -118,13 +123,15 @@ func open(name string) (*subject, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, failure{statusNotFound, fmt.Errorf("there is no %s here%s", name, orInPath(name))}
 	case err != nil:
-		return nil, failure{statusNotExecutable, err}
+		return nil, failure{statusNotExecutable, fmt.Errorf("%s cannot be reached: %w", name, reason(err))}
 	case info.IsDir() && rootfs.IsLayout(s.path):
 		s.kind = kindImage
 	case info.IsDir():
 		s.kind = kindDirectory
-		s.dir, err = os.OpenRoot(s.path)
-		return s, err
+		if s.dir, err = os.OpenRoot(s.path); err != nil {
+			return nil, failure{statusNotExecutable, fmt.Errorf("the directory %s cannot be read: %w", name, reason(err))}
+		}
+		return s, nil
 	case !info.Mode().IsRegular():
 		return nil, failure{statusNotExecutable, fmt.Errorf("%s is neither a file nor a directory", name)}
 	default:
@@ -163,6 +170,15 @@ func orInPath(name string) string {
 	return ", nor in PATH"
 }
 
+// reason returns what is behind an error of package os, for a sentence that names the file itself.
+func reason(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
 func (s *subject) close() {
 	if s.image != nil {
 		s.image.Close()
@@ -179,7 +195,7 @@ func (s *subject) close() {
 func kindOfFile(name string, info os.FileInfo) (kind, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", failure{statusNotExecutable, err}
+		return "", failure{statusNotExecutable, fmt.Errorf("%s cannot be read, which it must be to come along: %w", name, reason(err))}
 	}
 	defer f.Close()
 	if info.Size() == 0 {
@@ -218,7 +234,10 @@ func (s *subject) resolve(o *runOptions, args []string) (*spec, error) {
 	if s.image != nil {
 		config = s.image.Config
 	}
-	p := &spec{workDir: o.workDir}
+	p := &spec{workDir: o.workDir, stopSignal: o.stopSignal}
+	if p.stopSignal == "" {
+		p.stopSignal = config.StopSignal
+	}
 	if p.workDir == "" && config.WorkDir != "" {
 		p.workDir = path.Clean("/" + config.WorkDir)
 	}

@@ -165,7 +165,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		return elf.StatusFailed, err
 	}
 	terminal.adopt(thread)
-	if err := machine.OnPowerButton(func() { shutDown(k) }); err != nil {
+	if err := machine.OnPowerButton(func() { shutDown(k, thread.Proc, kernel.Signal(params.StopSignal)) }); err != nil {
 		klog.Infof("power button: %v", err)
 	}
 	klog.Infof("entry tsc=%d frequency=%d; the program starts %d ticks later", entryTSC, metal.TSCFrequency(), metal.TSC()-entryTSC)
@@ -211,10 +211,15 @@ func within(patience time.Duration, complaint string, f func()) {
 	}
 }
 
-// shutDown ends the program as init does: SIGTERM, and SIGKILL to what is left after ten seconds. An init of
-// the kernel's own would pass the signal on once more.
-func shutDown(k *kernel.Kernel) {
-	killAll(k, kernel.Signal(unix.SIGTERM))
+// shutDown ends the program as init does: SIGTERM to all, or the signal that stops the program, which
+// is for it alone; and SIGKILL to what is left after ten seconds. An init of the kernel's own would pass the
+// signal on once more.
+func shutDown(k *kernel.Kernel, program *kernel.Process, stop kernel.Signal) {
+	if stop != 0 {
+		program.Kill(stop, kernel.KernelInfo(stop))
+	} else {
+		killAll(k, kernel.Signal(unix.SIGTERM))
+	}
 	time.AfterFunc(10*time.Second, func() { killAll(k, kernel.Signal(unix.SIGKILL)) })
 }
 

@@ -99,6 +99,7 @@ func layer(t testing.TB, records ...record) []byte {
 type imageConfig struct {
 	Entrypoint, Cmd, Env []string
 	User, WorkingDir     string
+	StopSignal           string `json:",omitempty"`
 }
 
 func digest(b []byte) string {
@@ -417,6 +418,54 @@ func TestElverPublish(t *testing.T) {
 	}
 }
 
+// TestElverStopSignal: SIGTERM to the command reaches the program as the signal that its image or the option
+// names.
+func TestElverStopSignal(t *testing.T) {
+	t.Parallel()
+	config := imageConfig{Entrypoint: []string{"/bin/sh", "-c", `trap "echo quit; exit 7" QUIT; trap "echo term; exit 8" TERM; /bin/busybox sleep 1000 & echo up; wait`}}
+	plain := dockerSave(t, config, layer(t, busyboxRecords(t)...))
+	config.StopSignal = "SIGQUIT"
+	quits := dockerSave(t, config, layer(t, busyboxRecords(t)...))
+	for _, row := range []struct {
+		words  []string
+		output string
+		status int
+	}{
+		{[]string{quits}, "up\nquit\n", 7},
+		{[]string{"--init", quits}, "up\nquit\n", 7},
+		{[]string{"--stop-signal", "15", quits}, "up\nterm\n", 8},
+		{[]string{"--stop-signal=QUIT", plain}, "up\nquit\n", 7},
+		{[]string{plain}, "up\nterm\n", 8},
+	} {
+		cmd := exec.Command(elverCommand(t))
+		cmd.Args = run(t, row.words...)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		vms <- struct{}{}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stuck := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		up := make([]byte, 3)
+		io.ReadFull(out, up)
+		cmd.Process.Signal(syscall.SIGTERM)
+		rest, _ := io.ReadAll(out)
+		cmd.Wait()
+		stuck.Stop()
+		<-vms
+		if status := cmd.ProcessState.ExitCode(); status != row.status || string(up)+string(rest) != row.output || errs.Len() != 0 {
+			t.Errorf("%q: %q, status %d, wanted %q, %d\n%s", row.words, string(up)+string(rest), status, row.output, row.status, &errs)
+		}
+	}
+	if r := elver(t, "", "--stop-signal", "SIGNONE", plain); r.status != 125 || !strings.Contains(r.stderr, `"SIGNONE" is no signal`) || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("%v", r)
+	}
+}
+
 // TestElverTerminal: on a terminal Ctrl-C goes to the program, Ctrl-A x ends the machine, and the terminal is
 // as before.
 func TestElverTerminal(t *testing.T) {
@@ -541,6 +590,18 @@ func TestElverReaderGone(t *testing.T) {
 	defer func() { <-vms }()
 	r := execute(patience, "", append([]string{"sh", "-c", `{ "$@"; echo "status $?" >&2; } | head -n 1`, "sh"}, words...))
 	if r.stdout != "y\n" || r.stderr != "status 141\n" {
+		t.Errorf("%v", r)
+	}
+}
+
+// TestElverOutputFull: output that is lost isn't success, though the program ended well.
+func TestElverOutputFull(t *testing.T) {
+	t.Parallel()
+	words := run(t, build(t, staticPIE, "helloworld"))
+	vms <- struct{}{}
+	defer func() { <-vms }()
+	r := execute(patience, "", append([]string{"sh", "-c", `exec "$@" >/dev/full`, "sh"}, words...))
+	if r.status != 125 || r.stderr != "elver: the program's output: write /dev/stdout: no space left on device\n" {
 		t.Errorf("%v", r)
 	}
 }

@@ -134,5 +134,8 @@ func TempDir() (string, error) {
 	if strings.ContainsAny(base, ", \t\n") || !filepath.IsAbs(base) {
 		base = "/tmp"
 	}
+	if info, err := os.Stat(base); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("there is no directory %s for temporary files (TMPDIR)", base)
+	}
 	return os.MkdirTemp(base, "elver-")
 }

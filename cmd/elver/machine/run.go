@@ -27,6 +27,9 @@ func (c *Config) qemu() (string, error) {
 		name = "qemu-system-x86_64"
 	}
 	path, err := exec.LookPath(name)
+	if err != nil && c.QEMU != "" {
+		return "", fmt.Errorf("--qemu: %w", err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s is not installed: on Debian and Ubuntu it is in the package qemu-system-x86, on macOS \"brew install qemu\" brings it", name)
 	}
@@ -244,14 +247,15 @@ func (v *vm) run(c *Config, qemu string, args []string) (int, error) {
 
 // verdict makes an exit status of how QEMU ended.
 func (v *vm) verdict(c *Config, ended []byte, err error) (int, error) {
-	if len(ended) > 0 {
-		return int(ended[len(ended)-1]), nil
-	}
-	if broken := v.broken.Load(); broken != nil {
-		if errors.Is(*broken, syscall.EPIPE) { // nobody reads it
-			return 128 + int(syscall.SIGPIPE), nil
-		}
+	broken := v.broken.Load()
+	unread := broken != nil && errors.Is(*broken, syscall.EPIPE)
+	switch {
+	case broken != nil && !unread: // the program cannot know, whatever its own status says
 		return StatusFailed, fmt.Errorf("the program's output: %w", *broken)
+	case len(ended) > 0:
+		return int(ended[len(ended)-1]), nil
+	case unread:
+		return 128 + int(syscall.SIGPIPE), nil
 	}
 	if s := v.signal.Load(); s != 0 {
 		return 128 + int(s), nil

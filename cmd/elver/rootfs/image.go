@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
+	_ "crypto/sha256" // the checksums of layers
+	_ "crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +28,7 @@ import (
 type Config struct {
 	Entrypoint, Cmd, Env []string
 	WorkDir, User        string
+	StopSignal           string // empty: not said
 	Ports                []string
 	Name                 string // its first tag
 }
@@ -316,33 +320,48 @@ func (i *Image) openLayout(dir string) error {
 	return i.readConfig()
 }
 
-// imageFor returns the image for Linux on x86-64, or the only one that doesn't say what it is for.
+// imageFor returns the image for Linux on x86-64, or the one that doesn't say what it is for. A layout may
+// hold several images, of which none is meant more than the others; the images of an index are one for
+// several machines.
 func imageFor(index v1.ImageIndex, depth int) (v1.Image, error) {
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return nil, err
 	}
 	var others []string
+	var chosen *v1.Descriptor
 	for _, m := range manifest.Manifests {
-		if p := m.Platform; p != nil && (p.OS != "linux" || p.Architecture != "amd64") {
+		switch p := m.Platform; {
+		case p != nil && p.OS == "unknown": // an attestation, which isn't to be run
+		case p != nil && (p.OS != "linux" || p.Architecture != "amd64"):
 			others = append(others, p.OS+"/"+p.Architecture)
-			continue
-		}
-		switch {
-		case m.MediaType.IsImage():
-			return index.Image(m.Digest)
-		case m.MediaType.IsIndex() && depth < 4:
-			inner, err := index.ImageIndex(m.Digest)
-			if err != nil {
-				return nil, err
-			}
-			return imageFor(inner, depth+1)
+		case !m.MediaType.IsImage() && !(m.MediaType.IsIndex() && depth < 4):
+		case chosen == nil:
+			chosen = &m
+		case depth == 0 && m.Digest != chosen.Digest && samePlatform(m.Platform, chosen.Platform):
+			return nil, errors.New("there are several images in the layout: save one alone")
 		}
 	}
-	if len(others) > 0 {
+	switch {
+	case chosen != nil && chosen.MediaType.IsImage():
+		return index.Image(chosen.Digest)
+	case chosen != nil:
+		inner, err := index.ImageIndex(chosen.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return imageFor(inner, depth+1)
+	case len(others) > 0:
 		return nil, fmt.Errorf("the image is for %s, and Elver runs linux/amd64", strings.Join(others, ", "))
 	}
 	return nil, errors.New("there is no image in the layout")
+}
+
+func samePlatform(a, b *v1.Platform) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equals(*b)
 }
 
 func (i *Image) readConfig() error {
@@ -354,7 +373,7 @@ func (i *Image) readConfig() error {
 		return fmt.Errorf("%s: the image is for %s/%s, and Elver runs linux/amd64", i.path, c.OS, c.Architecture)
 	}
 	i.Config.Entrypoint, i.Config.Cmd, i.Config.Env = c.Config.Entrypoint, c.Config.Cmd, c.Config.Env
-	i.Config.WorkDir, i.Config.User = c.Config.WorkingDir, c.Config.User
+	i.Config.WorkDir, i.Config.User, i.Config.StopSignal = c.Config.WorkingDir, c.Config.User, c.Config.StopSignal
 	for port := range c.Config.ExposedPorts {
 		i.Config.Ports = append(i.Config.Ports, port)
 	}
@@ -378,23 +397,47 @@ func (i *Image) Unpack(t *Tree, progress func(layer, layers int)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.path, err)
 	}
+	config, err := i.image.ConfigFile()
+	if err != nil {
+		return fmt.Errorf("%s: the image's configuration: %w", i.path, err)
+	}
+	sums := config.RootFS.DiffIDs
+	if len(sums) != len(layers) {
+		return fmt.Errorf("%s: the image has %d layers, and its configuration tells of %d", i.path, len(layers), len(sums))
+	}
 	for n, layer := range layers {
 		if progress != nil {
 			progress(n+1, len(layers))
 		}
-		r, err := layer.Uncompressed()
-		if err != nil {
+		if err := addLayer(t, layer, sums[n]); err != nil {
 			return fmt.Errorf("%s: layer %d: %w", i.path, n+1, err)
 		}
-		err = t.AddTar(r, true)
-		if err == nil {
-			// What follows the archive's end counts for the layer's checksum.
-			_, err = io.Copy(io.Discard, io.LimitReader(r, DefaultLimits.Bytes))
-		}
-		r.Close()
-		if err != nil {
-			return fmt.Errorf("%s: layer %d: %w", i.path, n+1, err)
-		}
+	}
+	return nil
+}
+
+// addLayer puts a layer's files into the tree. Its content is to have the checksum that the image's
+// configuration tells.
+func addLayer(t *Tree, layer v1.Layer, want v1.Hash) error {
+	r, err := layer.Uncompressed()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	sum, err := v1.Hasher(want.Algorithm)
+	if err != nil {
+		return err
+	}
+	content := io.TeeReader(r, sum)
+	if err := t.AddTar(content, true); err != nil {
+		return err
+	}
+	// What follows the archive's end counts for the checksum.
+	if _, err := io.Copy(io.Discard, io.LimitReader(content, DefaultLimits.Bytes)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != want.Hex {
+		return fmt.Errorf("it is damaged: its checksum is %s:%s, not %s", want.Algorithm, got, want)
 	}
 	return nil
 }

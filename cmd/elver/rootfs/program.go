@@ -164,12 +164,21 @@ func Examine(files FS, name string) (*Program, error) {
 
 // newELF opens an ELF file that Elver's machine can run.
 func newELF(name string, r io.ReaderAt) (*elf.File, error) {
+	ident := make([]byte, elf.EI_NIDENT)
+	switch n, _ := r.ReadAt(ident, 0); {
+	case !bytes.HasPrefix(ident[:n], []byte(elf.ELFMAG)):
+		return nil, fmt.Errorf("%s is neither an ELF file nor a script with #! (%w)", name, ErrForeign)
+	case elf.Class(ident[elf.EI_CLASS]) == elf.ELFCLASS32:
+		return nil, fmt.Errorf("%s is a program of 32 bits: %w", name, ErrForeign)
+	case elf.Data(ident[elf.EI_DATA]) == elf.ELFDATA2MSB:
+		return nil, fmt.Errorf("%s is for a big-endian machine: %w", name, ErrForeign)
+	}
 	e, err := elf.NewFile(r)
 	if err != nil {
-		return nil, fmt.Errorf("%s is neither an ELF file nor a script with #! (%w)", name, ErrForeign)
+		return nil, fmt.Errorf("%s is a damaged ELF file: %w", name, err)
 	}
 	switch {
-	case e.Machine != elf.EM_X86_64 || e.Class != elf.ELFCLASS64:
+	case e.Machine != elf.EM_X86_64:
 		return nil, fmt.Errorf("%s is for %s: %w", name, strings.TrimPrefix(e.Machine.String(), "EM_"), ErrForeign)
 	case e.OSABI != elf.ELFOSABI_NONE && e.OSABI != elf.ELFOSABI_LINUX:
 		return nil, fmt.Errorf("%s is for %s: %w", name, strings.TrimPrefix(e.OSABI.String(), "ELFOSABI_"), ErrForeign)
