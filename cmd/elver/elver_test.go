@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -200,5 +201,100 @@ func TestCompletion(t *testing.T) {
 				t.Errorf("%s --%s isn't completed", c.name, o.long)
 			}
 		}
+	}
+}
+
+// said returns what a command line writes to standard output.
+func said(t *testing.T, words ...string) (out string, status int, err error) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stdout := os.Stdout
+	os.Stdout = f
+	status, err = execute(words)
+	os.Stdout = stdout
+	b, readErr := os.ReadFile(f.Name())
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	return string(b), status, err
+}
+
+// TestHelp: every command and topic explains itself, on standard output, and each option is there.
+func TestHelp(t *testing.T) {
+	usage, status, err := said(t, "help")
+	if status != 0 || err != nil {
+		t.Errorf("help: %d, %v", status, err)
+	}
+	for _, c := range commands {
+		if !strings.Contains(usage, "\n  "+c.name+" ") {
+			t.Errorf("help doesn't list %s", c.name)
+		}
+		for _, words := range [][]string{{"help", c.name}, {c.name, "--help"}, {c.name, "-h"}} {
+			out, status, err := said(t, words...)
+			if status != 0 || err != nil || !strings.HasPrefix(out, "Usage: elver "+c.name) {
+				t.Errorf("%q: %q, %d, %v", words, out, status, err)
+			}
+			if c.options == nil {
+				continue
+			}
+			for _, o := range c.options() {
+				if !strings.Contains(out, " --"+o.long) {
+					t.Errorf("%q has no --%s", words, o.long)
+				}
+			}
+		}
+	}
+	for _, topic := range topics {
+		if out, status, err := said(t, "help", topic.name); !strings.Contains(usage, "\n  "+topic.name+" ") || status != 0 || err != nil || out != topic.text {
+			t.Errorf("%s: %q, %d, %v", topic.name, out, status, err)
+		}
+	}
+	for _, words := range [][]string{{"help", "nonesuch"}, {"nonesuch"}, {"version", "-x"}, {"completion", "tcsh"}, {"completion"}} {
+		if out, status, err := said(t, words...); status != statusFailed || err == nil || out != "" {
+			t.Errorf("%q: %q, %d, %v", words, out, status, err)
+		}
+	}
+}
+
+// TestVersion: one line, which names the version that make passes.
+func TestVersion(t *testing.T) {
+	before := version
+	defer func() { version = before }()
+	version = "v1.2-3-gabcdef"
+	for _, words := range [][]string{{"version"}, {"--version"}, {"-v"}} {
+		if out, status, err := said(t, words...); status != 0 || err != nil || !strings.HasPrefix(out, "elver v1.2-3-gabcdef, with") || strings.Count(out, "\n") != 1 {
+			t.Errorf("%q: %q, %d, %v", words, out, status, err)
+		}
+	}
+}
+
+// TestOptionsAreDocumented: docs/command.md has every option.
+func TestOptionsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/command.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands {
+		if c.options == nil {
+			continue
+		}
+		for _, o := range c.options() {
+			if !strings.Contains(string(page), "`--"+o.long) && !strings.Contains(string(page), "[--"+o.long) && o.long != "output" {
+				t.Errorf("docs/command.md doesn't have --%s of elver %s", o.long, c.name)
+			}
+		}
+	}
+}
+
+// TestBuildsForOthers: the command is for whoever has QEMU, on macOS too.
+func TestBuildsForOthers(t *testing.T) {
+	cmd := exec.Command("go", "build", "-o", os.DevNull, ".")
+	cmd.Env = append(os.Environ(), "GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -480,6 +480,10 @@ func (s *subject) unpack(dir string, c *machine.Config) error {
 	if err := s.tree.Share(dir); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
+	if n := s.tree.Capable(); n > 0 {
+		p.end()
+		fmt.Fprintf(os.Stderr, "elver: %d of the files of %s have capabilities (capabilities(7)), which are lost where an image isn't taken into memory\n", n, s.name)
+	}
 	return s.tree.Close() // its copy of the content
 }
 

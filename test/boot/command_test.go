@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -718,6 +719,41 @@ func TestElverEmbedded(t *testing.T) {
 	if out, err := cmd.Output(); string(out) != hello || err != nil {
 		t.Errorf("%q, %v", out, err)
 	}
+}
+
+// TestInstall: make puts the command and its completions where PREFIX says, and takes them away again.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	to, prefix := t.TempDir(), "/opt/a b"
+	by := func(target string) {
+		t.Helper()
+		// What is there is installed: other tests boot it.
+		cmd := exec.Command("make", "-s", "-o", "command", target, "DESTDIR="+to, "PREFIX="+prefix)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("make %s: %v\n%s", target, err, out)
+		}
+	}
+	by("install")
+	if out, err := exec.Command(to+prefix+"/bin/elver", "version").Output(); err != nil || !strings.HasSuffix(string(out), ", with its kernel\n") {
+		t.Errorf("elver version: %q, %v", out, err)
+	}
+	for words, want := range map[string]string{
+		"elver in": "inspect", "elver run --mem": "--memory", "elver run --machine mi": "microvm", "elver build --out": "--output", "elver help net": "network", "elver completion z": "zsh",
+	} {
+		script := `. "$0"; read -ra COMP_WORDS <<<"$1"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _elver; echo "${COMPREPLY[*]}"`
+		out, err := exec.Command("bash", "-c", script, to+prefix+"/share/bash-completion/completions/elver", words).CombinedOutput()
+		if err != nil || string(out) != want+"\n" {
+			t.Errorf("%s: %q, %v", words, out, err)
+		}
+	}
+	by("uninstall")
+	filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			t.Errorf("%s is left behind (%v)", path, err)
+		}
+		return nil
+	})
 }
 
 // inspection is what elver inspect --json says.

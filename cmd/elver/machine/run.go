@@ -91,6 +91,11 @@ type vm struct {
 	broken   atomic.Pointer[error] // why the output can't be written any more
 	attached bool                  // to the terminal
 
+	theirs  closeList      // QEMU's ends of the channels
+	readers sync.WaitGroup // of ours
+	ended   []byte         // what came over the status channel; after readers
+	input   *os.File       // ours of the program's input; nil if QEMU has the terminal
+
 	monitorMu  sync.Mutex
 	monitor    *os.File // QMP
 	negotiated bool
@@ -135,114 +140,128 @@ func Run(c *Config) (status int, err error) {
 // run joins the channels to QEMU and waits for its end. QEMU makes its streams non-blocking, and with them
 // those of everybody who shares them: so all it gets are pipes of its own, unless it has the terminal.
 func (v *vm) run(c *Config, qemu string, args []string) (int, error) {
-	var theirs closeList
-	defer theirs.Close()
+	defer v.theirs.Close()
 	v.cmd = exec.Command(qemu)
-	inherit := func(f *os.File) int {
-		v.cmd.ExtraFiles = append(v.cmd.ExtraFiles, f)
-		theirs = append(theirs, f)
-		return 2 + len(v.cmd.ExtraFiles)
-	}
-	var readers sync.WaitGroup
-
-	// The log: what Elver has to say, and QEMU. (Without append QEMU would truncate the pipe, which fails.)
-	logged, logs, err := os.Pipe()
-	if err != nil {
-		return StatusFailed, err
-	}
-	v.cmd.Stderr = logs
-	logFD := inherit(logs)
-	readers.Add(1)
-	go func() {
-		defer readers.Done()
-		defer logged.Close()
-		io.Copy(os.Stderr, logged)
-		io.Copy(io.Discard, logged) // when nobody listens any more
-	}()
-
-	// The status: a byte when the program has ended.
-	statuses, statusPipe, err := os.Pipe()
-	if err != nil {
-		return StatusFailed, err
-	}
-	statusFD := inherit(statusPipe)
-	var ended []byte
-	readers.Add(1)
-	go func() {
-		defer readers.Done()
-		defer statuses.Close()
-		ended, _ = io.ReadAll(io.LimitReader(statuses, 16))
-	}()
-
-	// QEMU's monitor, for the power button.
-	ours, other, err := socketPair()
-	if err != nil {
-		return StatusFailed, err
-	}
-	defer ours.Close()
-	monitorFD := inherit(other)
-	v.monitor = ours
-	go io.Copy(io.Discard, ours)
-
-	var input io.WriteCloser
-	channels := []string{
-		"-add-fd", fmt.Sprintf("fd=%d,set=1", logFD), "-chardev", "file,id=log,path=/dev/fdset/1,append=on",
-		"-add-fd", fmt.Sprintf("fd=%d,set=2", statusFD), "-chardev", "file,id=status,path=/dev/fdset/2,append=on",
-		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control",
-	}
-	if v.attached {
-		v.cmd.Stdin, v.cmd.Stdout = os.Stdin, os.Stdout
-		channels = append(channels, "-chardev", "stdio,id=console,signal=off,mux=on", "-mon", "console")
-		if before, err := term.GetState(0); err == nil {
-			defer term.Restore(0, before)
-		}
-	} else {
-		in, inPipe, err := os.Pipe()
+	v.cmd.SysProcAttr = processAttributes(!v.attached)
+	for _, join := range []func() ([]string, error){v.joinLog, v.joinStatus, v.joinMonitor, v.joinConsole} {
+		channel, err := join()
 		if err != nil {
 			return StatusFailed, err
 		}
-		theirs = append(theirs, in)
+		v.cmd.Args = append(v.cmd.Args, channel...)
+	}
+	defer v.monitor.Close()
+	if v.input != nil {
 		// QEMU must not see the end of its own input: from then on it drops output that the reader is slow
 		// to take. So the pipe stays open until QEMU has ended.
-		input = inPipe
-		defer inPipe.Close()
-		out, outPipe, err := os.Pipe()
-		if err != nil {
-			return StatusFailed, err
-		}
-		theirs = append(theirs, outPipe)
-		v.cmd.Stdin, v.cmd.Stdout = in, outPipe
-		channels = append(channels, "-chardev", "stdio,id=console,signal=off")
-		readers.Add(1)
-		go func() {
-			defer readers.Done()
-			defer out.Close()
-			if err := drain(os.Stdout, out); err != nil {
-				v.broken.Store(&err)
-				v.quit()
-				io.Copy(io.Discard, out)
-			}
-		}()
+		defer v.input.Close()
+	} else if before, err := term.GetState(0); err == nil {
+		defer term.Restore(0, before)
 	}
-	v.cmd.Args = append(append(v.cmd.Args, channels...), args...)
-	v.cmd.SysProcAttr = processAttributes(!v.attached)
+	v.cmd.Args = append(v.cmd.Args, args...)
 
 	stop := v.handleSignals()
 	defer stop()
 	if err := v.cmd.Start(); err != nil {
-		theirs.Close()
-		readers.Wait()
+		v.theirs.Close()
+		v.readers.Wait()
 		return StatusFailed, fmt.Errorf("%s cannot be started: %w", qemu, err)
 	}
 	v.process.Store(v.cmd.Process)
-	theirs.Close()
-	if input != nil {
-		go feed(input)
+	v.theirs.Close()
+	if v.input != nil {
+		go feed(v.input)
 	}
-	err = v.cmd.Wait()
+	err := v.cmd.Wait()
 	// What the machine wrote is to be out before this process ends.
-	readers.Wait()
-	return v.verdict(c, ended, err)
+	v.readers.Wait()
+	return v.verdict(c, v.ended, err)
+}
+
+// inherit gives QEMU a file and returns its descriptor there.
+func (v *vm) inherit(f *os.File) int {
+	v.cmd.ExtraFiles = append(v.cmd.ExtraFiles, f)
+	return 2 + len(v.cmd.ExtraFiles)
+}
+
+// fromQEMU makes a pipe that read reads to its end, and returns QEMU's end of it.
+func (v *vm) fromQEMU(read func(io.Reader)) (*os.File, error) {
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	v.theirs = append(v.theirs, theirs)
+	v.readers.Add(1)
+	go func() {
+		defer v.readers.Done()
+		defer ours.Close()
+		read(ours)
+	}()
+	return theirs, nil
+}
+
+// fdset makes a chardev of a file that QEMU inherits. (Without append QEMU would truncate it, which fails
+// for a pipe.)
+func (v *vm) fdset(id string, n int, f *os.File) []string {
+	return []string{"-add-fd", fmt.Sprintf("fd=%d,set=%d", v.inherit(f), n), "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fdset/%d,append=on", id, n)}
+}
+
+// joinLog joins what Elver has to say, and QEMU, to standard error.
+func (v *vm) joinLog() ([]string, error) {
+	logs, err := v.fromQEMU(func(logged io.Reader) {
+		io.Copy(os.Stderr, logged)
+		io.Copy(io.Discard, logged) // when nobody listens any more
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.cmd.Stderr = logs
+	return v.fdset("log", 1, logs), nil
+}
+
+// joinStatus joins the channel of the status: a byte when the program has ended.
+func (v *vm) joinStatus() ([]string, error) {
+	statuses, err := v.fromQEMU(func(r io.Reader) { v.ended, _ = io.ReadAll(io.LimitReader(r, 16)) })
+	if err != nil {
+		return nil, err
+	}
+	return v.fdset("status", 2, statuses), nil
+}
+
+// joinMonitor joins QEMU's monitor, for the power button.
+func (v *vm) joinMonitor() ([]string, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	v.monitor, v.theirs = ours, append(v.theirs, theirs)
+	go io.Copy(io.Discard, ours)
+	return []string{"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", v.inherit(theirs)), "-mon", "chardev=monitor,mode=control"}, nil
+}
+
+// joinConsole joins the program's streams: the terminal itself, or pipes.
+func (v *vm) joinConsole() ([]string, error) {
+	if v.attached {
+		v.cmd.Stdin, v.cmd.Stdout = os.Stdin, os.Stdout
+		return []string{"-chardev", "stdio,id=console,signal=off,mux=on", "-mon", "console"}, nil
+	}
+	in, ours, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	v.input, v.theirs = ours, append(v.theirs, in)
+	out, err := v.fromQEMU(func(r io.Reader) {
+		if err := drain(os.Stdout, r); err != nil {
+			v.broken.Store(&err)
+			v.quit()
+			io.Copy(io.Discard, r)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.cmd.Stdin, v.cmd.Stdout = in, out
+	return []string{"-chardev", "stdio,id=console,signal=off"}, nil
 }
 
 // verdict makes an exit status of how QEMU ended.

@@ -36,6 +36,22 @@ func (t *Tree) Share(dir string) error {
 	return s.directory(".", t.Root)
 }
 
+// Capable returns how many files have capabilities, which Share doesn't keep.
+func (t *Tree) Capable() int {
+	seen := map[*Node]bool{}
+	var count func(n *Node)
+	count = func(n *Node) {
+		if n.Xattrs["security.capability"] != "" {
+			seen[n] = true
+		}
+		for _, child := range n.Children {
+			count(child)
+		}
+	}
+	count(t.Root)
+	return len(seen)
+}
+
 type sharer struct {
 	root  *os.Root
 	files map[*Node]string // where regular files are, for their further names

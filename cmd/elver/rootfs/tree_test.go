@@ -295,6 +295,13 @@ func TestShare(t *testing.T) {
 		tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}, tar.Header{Name: "pipe", Typeflag: tar.TypeFifo}), true); err != nil {
 		t.Fatal(err)
 	}
+	if n := tree.Capable(); n != 0 {
+		t.Errorf("%d files with capabilities", n)
+	}
+	capable := tar.Header{Name: "ping", PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01"}}
+	if err := tree.AddTar(archive(t, capable, hardLink("ping6", "ping")), true); err != nil || tree.Capable() != 1 {
+		t.Errorf("%d files with capabilities, not 1: %v", tree.Capable(), err)
+	}
 	dir := t.TempDir()
 	if err := tree.Share(dir); err != nil {
 		t.Fatal(err)
