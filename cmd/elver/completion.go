@@ -36,14 +36,11 @@ func completionCommand(words []string) (int, error) {
 }
 
 func topicNames() string {
-	var names []string
-	for _, c := range commands {
-		names = append(names, c.name)
-	}
+	names := commandNames()
 	for _, t := range topics {
-		names = append(names, t.name)
+		names += " " + t.name
 	}
-	return strings.Join(names, " ")
+	return names
 }
 
 func commandNames() string {

@@ -59,7 +59,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, words := range []string{"--none", "-Z", "-m", "-m 0", "-m x", "-c 0", "-p x", "-p 0:1", "-p 1:2:3:4", "-p 1:2/sctp", "-p 0,guestfwd=x:1:2", "-p ::1:2:3", "-p 1-2:3", "-p 2-1", "-p 1-65535", "-p 65535-65536", "-p 1-", "-p 1-2-3", "-v x", "-v /:x", "-v /:/", "-v /nonesuch:/x",
-		"-e =x", "--env-file /nonesuch", "-w x", "--net tap", "--ip x", "--ip 10.0.2.2/24", "--ip 10.0.0.9/30", "--accel hvf", "--machine x,y", "--log loud", "--read-only=1", "--gdb=x"} {
+		"-e =x", "--env-file /nonesuch", "-w x", "--core x", "--profile x", "--net tap", "--ip x", "--ip 10.0.2.2/24", "--ip 10.0.0.9/30", "--accel hvf", "--machine x,y", "--log loud", "--read-only=1", "--gdb=x"} {
 		if _, err := parse(new(runOptions).table(), strings.Fields(words)); err == nil {
 			t.Errorf("%s: no error", words)
 		}

@@ -16,10 +16,11 @@ the machine at once, Ctrl-A c is QEMU's monitor and back, Ctrl-A a is a Ctrl-A.
 
 Otherwise they are pipes, byte for byte, with their end of file; Ctrl-C ends the machine, Ctrl-Z
 stops it until it is continued. SIGTERM and SIGHUP to this command press the machine's power
-button: the program gets SIGTERM, and SIGKILL ten seconds later.
+button: the program gets SIGTERM (or what --stop-signal or its image says), and SIGKILL ten seconds
+later.
 
 What Elver itself has to say goes to standard error: warnings, --log, --strace, reports of crashes.
-The program's standard error goes to standard output, as there is one console.
+So does the program's standard error, but for a program with a terminal, which has it there.
 `},
 	{"files", "what files the program sees", `A program of this host comes with its interpreter and its libraries, and a small /etc/passwd; it sees
 no other files of the host. Share those that it is to see:
@@ -27,8 +28,9 @@ no other files of the host. Share those that it is to see:
   elver run -v .:/app -w /app /usr/bin/wc -l notes.txt
 
 A directory is the root file system, read and written in place, with the rights of who runs this
-command. --read-only keeps it as it is; /tmp is in memory then. An image is taken into memory; what the program writes
-is gone at the end, but for what it writes to a -v. The machine needs memory for it: -m.
+command. --read-only keeps it as it is; /tmp is in memory then. An image is taken into memory; what
+the program writes is gone at the end, but for what it writes to a -v. The machine needs memory for
+it: -m, or --unpack to share it from a temporary directory.
 
 /dev, /proc, /sys and /tmp are always there. A path of -v that the root lacks is made in memory.
 `},

@@ -60,7 +60,10 @@ type runOptions struct {
 	readOnly     bool
 	unpack       bool
 	strace       string // elver.strace; empty: none
+	timestamps   bool
 	summary      bool
+	core         string // elver.core
+	profile      string // elver.profile
 	log          string
 	gdbPort      int
 	dryRun       bool
@@ -77,6 +80,9 @@ func (o *runOptions) table() []option {
 	}
 	text := func(to *string) func(string) error {
 		return func(v string) error { *to = v; return nil }
+	}
+	inside := func(to *string) func(string) error {
+		return func(v string) error { return absolute(v, to) }
 	}
 	choice := func(to *string, choices []string) func(string) error {
 		return func(v string) error {
@@ -129,7 +135,10 @@ func (o *runOptions) table() []option {
 			}
 			return nil
 		}},
+		{long: "timestamps", help: "with the time of each call", set: boolean(&o.timestamps)},
 		{long: "summary", help: "say at the end what system calls were made, and what was missing", set: boolean(&o.summary)},
+		{long: "core", value: "PATH", help: "a core file of what crashes, as core(5) names it; PATH is best on a -v", set: inside(&o.core)},
+		{long: "profile", value: "PATH", help: "profiles of Elver itself, for go tool pprof; PATH is best on a -v", set: inside(&o.profile)},
 		{long: "log", value: "LEVEL", help: "what Elver says on standard error: debug, info, warning (default), error", choices: levels, set: choice(&o.log, levels)},
 		{long: "gdb", value: "PORT", optional: true, help: "wait for gdb on this port of localhost (default 1234)", set: func(v string) (err error) {
 			o.gdbPort = defaultGDBPort
@@ -153,18 +162,20 @@ func (o *runOptions) program() []option {
 	return []option{
 		{long: "env", short: "e", value: "NAME[=VALUE]", help: "an environment variable; without a value, this process's", set: func(v string) error { return o.addEnv(v) }},
 		{long: "env-file", value: "FILE", help: "environment variables, one a line", set: func(v string) error { return o.addEnvFile(v) }},
-		{long: "workdir", short: "w", value: "PATH", help: "the directory that the program starts in", set: func(v string) error {
-			if !strings.HasPrefix(v, "/") {
-				return fmt.Errorf("%q is not an absolute path", v)
-			}
-			o.workDir = path.Clean(v)
-			return nil
-		}},
+		{long: "workdir", short: "w", value: "PATH", help: "the directory that the program starts in", set: func(v string) error { return absolute(v, &o.workDir) }},
 		{long: "user", short: "u", value: "USER[:GROUP]", help: "who runs the program, by name or number (default root, or as the image says)", set: func(v string) error { o.user = v; return nil }},
 		{long: "hostname", value: "NAME", help: "the machine's name", set: func(v string) error { o.hostname = v; return nil }},
 		{long: "stop-signal", value: "SIGNAL", help: "what asks the program to end (default SIGTERM, or as the image says)", set: func(v string) error { o.stopSignal = v; return nil }},
 		{long: "init", help: "a small init of Elver's own is process 1, and the program process 2", set: func(string) error { o.init = true; return nil }},
 	}
+}
+
+func absolute(v string, to *string) error {
+	if !strings.HasPrefix(v, "/") {
+		return fmt.Errorf("%q is not an absolute path", v)
+	}
+	*to = path.Clean(v)
+	return nil
 }
 
 func parseMemory(v string) (int, error) {
@@ -412,8 +423,17 @@ func (o *runOptions) parameters() []string {
 	if o.strace != "" {
 		words = append(words, "elver.strace="+machine.Quote(o.strace))
 	}
+	if o.timestamps {
+		words = append(words, "elver.timestamps=1")
+	}
 	if o.summary {
 		words = append(words, "elver.summary=1")
+	}
+	if o.core != "" {
+		words = append(words, "elver.core="+machine.Quote(o.core))
+	}
+	if o.profile != "" {
+		words = append(words, "elver.profile="+machine.Quote(o.profile))
 	}
 	if o.log != "" {
 		words = append(words, "elver.log="+o.log)

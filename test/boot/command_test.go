@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -595,15 +596,28 @@ func TestElverReaderGone(t *testing.T) {
 	}
 }
 
-// TestElverOutputFull: output that is lost isn't success, though the program ended well.
-func TestElverOutputFull(t *testing.T) {
+// TestElverLooksInside: what a program leaves for who asks, on a share.
+func TestElverLooksInside(t *testing.T) {
 	t.Parallel()
-	words := run(t, build(t, staticPIE, "helloworld"))
-	vms <- struct{}{}
-	defer func() { <-vms }()
-	r := execute(patience, "", append([]string{"sh", "-c", `exec "$@" >/dev/full`, "sh"}, words...))
-	if r.status != 125 || r.stderr != "elver: the program's output: write /dev/stdout: no space left on device\n" {
+	share := t.TempDir()
+	r := elver(t, "", "-v", share+":/out", "--core", "/out/core.%e", "--profile=/out/kernel", "--strace=write", "--timestamps", "--summary", build(t, staticExe, "status"), "null")
+	if r.status != 139 || r.stdout != "before null\n" {
 		t.Errorf("%v", r)
+	}
+	for _, want := range []string{`(?m)^ *\d+\.\d+ write\(1, "before null\\n", 12\) += 12$`, `(?m)^peak memory: `, `(?m)^elver: .*status.* killed by SIGSEGV`} {
+		if !regexp.MustCompile(want).MatchString(r.stderr) {
+			t.Errorf("nothing like %s\n%v", want, r)
+		}
+	}
+	if core, err := elf.Open(filepath.Join(share, "core.status")); err != nil {
+		t.Error(err)
+	} else if core.Close(); core.Type != elf.ET_CORE {
+		t.Errorf("the core file is of type %v", core.Type)
+	}
+	for _, name := range []string{"kernel.cpu.pprof", "kernel.heap.pprof"} {
+		if info, err := os.Stat(filepath.Join(share, name)); err != nil || info.Size() < 100 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ func TestElverOptions(t *testing.T) {
 		{name: "summary", words: []string{"--summary", box, "cat", "/nonesuch"}, error: "/nonesuch", status: 1},
 		{name: "automatic accelerator", words: []string{"--accel", "auto", box, "echo", "ran"}, stdout: "ran\n"},
 		{name: "user", words: []string{"-u", "7:8", "--hostname", "here", box, "sh", "-c", "id -u; id -g; hostname"}, stdout: "7\n8\nhere\n"},
-		{name: "no QEMU", words: []string{"--qemu", "nonesuch-qemu", box}, error: "nonesuch-qemu is not installed", status: 125},
-		{name: "no kernel", words: []string{"--kernel", box, box}, error: "QEMU failed", status: 125},
+		{name: "no QEMU", words: []string{"--qemu", "nonesuch-qemu", box}, error: "--qemu nonesuch-qemu: executable file not found in $PATH\n", status: 125},
+		{name: "no kernel", words: []string{"--kernel", box, box}, error: "--kernel: " + box + " is no kernel of Elver's\n", status: 125},
 		{name: "status 254", words: []string{box, "sh", "-c", "exit 254"}, status: 254},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -74,6 +74,7 @@ func TestElverStreams(t *testing.T) {
 		{"no input", "<&-", "cat; echo end >&2", 0, "end\n"},
 		{"no output", ">&-", "echo lost; echo end >&2", 0, "end\n"},
 		{"output full", ">/dev/full", "echo lost; sleep 99", 125, "elver: the program's output: write /dev/stdout: no space left on device\n"},
+		{"output full, and the program ended well", ">/dev/full", "echo lost", 125, "elver: the program's output: write /dev/stdout: no space left on device\n"},
 		{"errors nowhere", "2>&-", "echo lost >&2; exit 3", 3, ""},
 		{"errors joined", ">/dev/null 2>&1", "echo lost >&2; exit 4", 4, ""},
 	} {

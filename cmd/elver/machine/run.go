@@ -27,10 +27,11 @@ func (c *Config) qemu() (string, error) {
 		name = "qemu-system-x86_64"
 	}
 	path, err := exec.LookPath(name)
-	if err != nil && c.QEMU != "" {
-		return "", fmt.Errorf("--qemu: %w", err)
-	}
-	if err != nil {
+	var found *exec.Error
+	switch {
+	case c.QEMU != "" && errors.As(err, &found):
+		return "", fmt.Errorf("--qemu %s: %w", c.QEMU, found.Err)
+	case err != nil:
 		return "", fmt.Errorf("%s is not installed: on Debian and Ubuntu it is in the package qemu-system-x86, on macOS \"brew install qemu\" brings it", name)
 	}
 	return path, nil
