@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 	"golang.org/x/sys/unix"
@@ -191,10 +192,20 @@ func (t *Thread) appendCode(b []byte) []byte {
 			at++
 			continue
 		}
-		b = fmt.Appendf(b, "  %s %#x: %s\n", mark, start+uint64(at), x86asm.GNUSyntax(insn, start+uint64(at), nil))
+		b = fmt.Appendf(b, "  %s %#x: %s\n", mark, start+uint64(at), assembly(insn, start+uint64(at)))
 		at += insn.Len
 	}
 	return b
+}
+
+// assembly returns an instruction as gas writes it. x86asm leaves out an operand that is an address of 0 alone,
+// which is what a nil pointer makes.
+func assembly(insn x86asm.Inst, pc uint64) string {
+	text := x86asm.GNUSyntax(insn, pc, nil)
+	if text != "" && strings.ContainsRune(" ,:", rune(text[len(text)-1])) {
+		text += "0x0"
+	}
+	return strings.NewReplacer(" ,", " 0x0,", ":,", ":0x0,", ",,", ",0x0,").Replace(text)
 }
 
 // alignDecoding returns the first offset from which decoding instructions meets the one at rip; rip itself if

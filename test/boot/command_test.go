@@ -604,7 +604,7 @@ func TestElverLooksInside(t *testing.T) {
 	if r.status != 139 || r.stdout != "before null\n" {
 		t.Errorf("%v", r)
 	}
-	for _, want := range []string{`(?m)^ *\d+\.\d+ write\(1, "before null\\n", 12\) += 12$`, `(?m)^peak memory: `, `(?m)^elver: .*status.* killed by SIGSEGV`} {
+	for _, want := range []string{`(?m)^ *\d+\.\d+ write\(1, "before null\\n", 12\) += 12$`, `(?m)^peak memory: `, `(?m)^status: killed by SIGSEGV: `} {
 		if !regexp.MustCompile(want).MatchString(r.stderr) {
 			t.Errorf("nothing like %s\n%v", want, r)
 		}
