@@ -22,6 +22,9 @@ TEST_NEEDS = $(QEMU_NEEDS) gcc=gcc nm=binutils musl-gcc=musl-tools cpio=cpio xz=
 	gdb=gdb strace=strace git=git ip=iproute2
 # Packages that run on the host: all but the tests that boot a VM.
 UNIT = $$($(GO) list ./... | grep -v '/test/boot$$')
+# What stands on gVisor's network stack is tested with the kernel's copy of it too, and that's own parts.
+NETSTACK = ./net/inet gvisor.dev/gvisor/pkg/buffer gvisor.dev/gvisor/pkg/tcpip \
+	gvisor.dev/gvisor/pkg/tcpip/transport/tcp/keyed
 
 MEM = 256
 CPUS = 1
@@ -83,9 +86,10 @@ staticcheck:
 	@if $(GO) run $(STATICCHECK) ./...; then echo '--- PASS: staticcheck'; else echo '--- FAIL: staticcheck'; exit 1; fi
 
 # The race detector needs a C compiler.
-unit:
+unit: kernel
 	@scripts/need $(TEST_NEEDS)
 	$(GO) test -race $(TESTFLAGS) $(UNIT)
+	$(GO) test -race -modfile build/work/kernel.mod $(TESTFLAGS) $(NETSTACK)
 
 boot: command
 	@scripts/need $(TEST_NEEDS)

@@ -21,10 +21,10 @@ var slimmedParts = []string{
 	"atomicbitops", "bits", "buffer", "context", "gohacks", "rand", "refs", "sleep", "sync", "tcpip", "waiter",
 }
 
-// An edit replaces text that occurs once in a file of the module: for what no file beside it can do.
+// An edit replaces text in a file of the module: for what no file beside it can do.
 type edit struct{ file, old, new string }
 
-// edits hook the files of runtime/_gvisor into the module.
+// edits hook the files of runtime/_gvisor into the module, each in one place.
 var edits = []edit{
 	// inside.go: connections within the machine, and small writes.
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside *Endpoint\n}"},
@@ -37,27 +37,68 @@ var edits = []edit{
 		"pkg/tcpip/transport/tcp/dispatcher.go", "!ep.isOwnedByUser() {\n					p.epQ.enqueue(ep)\n",
 		"!ep.isOwnedByUser() {\n					p.again(ep)\n",
 	},
+	// Connections within the machine are made and ended without packets too.
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	// Start a new handshake.\n", "	if e.connectInside() {\n		return &tcpip.ErrConnectStarted{}\n	}\n\n	// Start a new handshake.\n"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "			e.sendData(s)\n", "			if !e.finishInside(s) {\n				e.sendData(s)\n			}\n"},
+	// The same for datagrams, which are charged for what they take.
+	{"pkg/tcpip/transport/udp/endpoint.go", "	dataSz := p.Len()\n", "	if n, done, err := e.sendInside(&udpInfo, p); done {\n		return n, err\n	}\n\n	dataSz := p.Len()\n"},
+	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize += pkt.Data().Size()", "e.rcvBufSize += charge(pkt.Data().Size())"},
+	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize -= p.pkt.Data().Size()", "e.rcvBufSize -= charge(p.pkt.Data().Size())"},
+	// Who sees the packets of the loopback interface is counted.
+	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
+	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   bool\n"},
+	{"pkg/tcpip/stack/nic.go", "	eps.add(ep)\n", "	eps.add(ep)\n	n.watch()\n"},
+	{"pkg/tcpip/stack/nic.go", "		delete(n.packetEPs, netProto)\n	}\n", "		delete(n.packetEPs, netProto)\n	}\n	n.watch()\n"},
+	{"pkg/tcpip/stack/transport_demuxer.go", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n	d.stack.watchers.Add(1)\n"},
+	{"pkg/tcpip/stack/transport_demuxer.go", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n			d.stack.watchers.Add(-1)\n"},
+	// From this machine to all of 127.0.0.0/8, the source is 127.0.0.1, as on Linux.
+	{"pkg/tcpip/stack/stack.go", "		localAddr = remoteAddr\n	}\n\n	if localAddressNICID == 0 {", "		localAddr = sourceFor(remoteAddr)\n	}\n\n	if localAddressNICID == 0 {"},
+	// Initial sequence numbers come of a keyed hash made for that, as Linux's do, and times are added as numbers.
+	{"pkg/tcpip/transport/tcp/connect.go", "	\"crypto/sha256\"\n", "	sha256 \"gvisor.dev/gvisor/pkg/tcpip/transport/tcp/keyed\"\n"},
+	{"pkg/tcpip/transport/tcp/protocol.go", "	\"crypto/sha256\"\n", "	sha256 \"gvisor.dev/gvisor/pkg/tcpip/transport/tcp/keyed\"\n"},
+	{"pkg/tcpip/tcpip.go", "time.Unix(0, mt.nanoseconds).Add(d).Sub(time.Unix(0, 0)).Nanoseconds()", "plus(mt.nanoseconds, int64(d))"},
+	{"pkg/tcpip/tcpip.go", "time.Unix(0, mt.nanoseconds).Sub(time.Unix(0, u.nanoseconds))", "time.Duration(minus(mt.nanoseconds, u.nanoseconds))"},
+	{"pkg/tcpip/transport/internal/network/endpoint.go", "e.connectRouteRLocked(nicID, localAddr, dst, netProto)", "e.findRoute(nicID, localAddr, dst, netProto, info.ID.LocalAddress)"},
+	{"pkg/tcpip/transport/internal/network/endpoint.go", "	effectiveNetProto tcpip.NetworkProtocolNumber\n", "	effectiveNetProto tcpip.NetworkProtocolNumber\n	last              lastInside\n"},
+	{"pkg/tcpip/transport/internal/network/endpoint.go", "	e.setEndpointState(transport.DatagramEndpointStateClosed)\n", "	e.last.drop()\n	e.setEndpointState(transport.DatagramEndpointStateClosed)\n"},
+	// Bytes go from programs into views and back without views in between.
+	{"pkg/buffer/buffer.go", "io.Copy(v, lr)", "v.fill(r, vsize)"},
+	{"pkg/tcpip/stack/packet_buffer.go", "func (d PacketData) ReadTo(dst io.Writer, peek bool) (int, error) {\n", "func (d PacketData) ReadTo(dst io.Writer, peek bool) (int, error) {\n	if !peek {\n		return d.take(dst)\n	}\n"},
+	// Scoreboards share what they keep for their trees.
+	{"pkg/tcpip/transport/tcp/sack_scoreboard.go", "		ranges:    btree.NewG[header.SACKBlock](defaultBtreeDegree, sackBlockLess),\n", "		ranges:    newRanges(),\n"},
+	// The counters, a kilobyte of pointers, aren't copied to count.
+	{"pkg/tcpip/stack/stack.go", "func (s *Stack) Stats() tcpip.Stats {\n	return s.stats\n", "func (s *Stack) Stats() *tcpip.Stats {\n	return &s.stats\n"},
+	{"pkg/tcpip/stack/route.go", "func (r *Route) Stats() tcpip.Stats {\n", "func (r *Route) Stats() *tcpip.Stats {\n"},
 	// A view is cleared where bytes come into it that nobody writes, not its chunk as a whole.
 	{"pkg/buffer/chunk.go", "		clear(c.data)\n", ""},
 	{"pkg/buffer/view.go", "		v.growCap(n)\n	}\n	v.write += n\n}\n", "		v.growCap(n)\n	}\n	clear(v.chunk.data[v.write : v.write+n])\n	v.write += n\n}\n"},
 }
 
-// apply makes the edits in the copy of the module at root.
-func apply(edits []edit, root string) error {
+// rewrites are made wherever the text occurs.
+var rewrites = []edit{
+	// What the protocol has set is asked of it without a way through the stack, which puts the answers on the heap.
+	{"pkg/tcpip/transport/tcp/endpoint.go", "e.stack.TransportProtocolOption(ProtocolNumber, ", "e.protocol.Option("},
+	{"pkg/tcpip/transport/tcp/endpoint.go", " s.TransportProtocolOption(ProtocolNumber, ", " protocol.Option("},
+	{"pkg/tcpip/transport/tcp/snd.go", "ep.snd.ep.stack.TransportProtocolOption(ProtocolNumber, ", "ep.protocol.Option("},
+	{"pkg/tcpip/transport/tcp/connect.go", " e.stack.TransportProtocolOption(ProtocolNumber, ", " e.protocol.Option("},
+}
+
+// apply makes edits in the copy of the module at root, each in one place unless everywhere is set.
+func apply(edits []edit, root string, everywhere bool) error {
 	for _, e := range edits {
 		name := filepath.Join(root, e.file)
 		data, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		if n := strings.Count(string(data), e.old); n != 1 {
+		if n := strings.Count(string(data), e.old); n != 1 && (n == 0 || !everywhere) {
 			return fmt.Errorf("%s of %s has %d places with %q, not one: the edits in runtime/overlay fit another version", e.file, slimmed, n, e.old)
 		}
 		// The file is a link into the module until now.
 		if err := os.Remove(name); err != nil {
 			return err
 		}
-		if err := os.WriteFile(name, []byte(strings.Replace(string(data), e.old, e.new, 1)), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(strings.ReplaceAll(string(data), e.old, e.new)), 0o644); err != nil {
 			return err
 		}
 	}
@@ -104,7 +145,10 @@ func (b *Builder) slim(laid string) (modFile string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := apply(edits, root); err != nil {
+	if err := apply(edits, root, false); err != nil {
+		return "", err
+	}
+	if err := apply(rewrites, root, true); err != nil {
 		return "", err
 	}
 	if err := copyFile(filepath.Join(dir, "go.mod"), filepath.Join(root, "go.mod"), ""); err != nil {

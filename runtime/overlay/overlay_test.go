@@ -89,7 +89,7 @@ func TestEdits(t *testing.T) {
 	}
 	one := []edit{{"a.go", "old\n", "new\n"}}
 	lay("x\nold\ny\n")
-	if err := apply(one, root); err != nil {
+	if err := apply(one, root, false); err != nil {
 		t.Error(err)
 	}
 	if data, _ := os.ReadFile(name); string(data) != "x\nnew\ny\n" {
@@ -100,8 +100,19 @@ func TestEdits(t *testing.T) {
 	}
 	for _, text := range []string{"x\ny\n", "old\nold\n"} {
 		lay(text)
-		if err := apply(one, root); err == nil || !strings.Contains(err.Error(), "another version") {
+		if err := apply(one, root, false); err == nil || !strings.Contains(err.Error(), "another version") {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+	lay("old\nx\nold\n")
+	if err := apply(one, root, true); err != nil {
+		t.Error(err)
+	}
+	if data, _ := os.ReadFile(name); string(data) != "new\nx\nnew\n" {
+		t.Errorf("it has become %q", data)
+	}
+	lay("x\n")
+	if err := apply(one, root, true); err == nil {
+		t.Error("an edit without a place was made")
 	}
 }

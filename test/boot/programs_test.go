@@ -55,6 +55,7 @@ var selfChecking = []struct {
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "netlinks", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "filters", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"network", "shortways", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "loopback", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},

@@ -1,0 +1,40 @@
+package buffer
+
+import "io"
+
+// fill reads n bytes into the room of a view that has it, or as many as there are.
+func (v *View) fill(r io.Reader, n int64) (int64, error) {
+	p := v.chunk.data[v.write:][:n]
+	done := 0
+	for done < len(p) {
+		k, err := r.Read(p[done:])
+		done += k
+		v.write += k
+		if err == io.EOF {
+			break
+		}
+		if err == nil && k == 0 {
+			err = io.ErrNoProgress
+		}
+		if err != nil {
+			return int64(done), err
+		}
+	}
+	return int64(done), nil
+}
+
+// ApplyBytes is SubApply without views of its own: nobody else may take bytes from b meanwhile.
+func (b *Buffer) ApplyBytes(offset, length int, fn func([]byte)) {
+	for v := b.data.Front(); length > 0 && v != nil; v = v.Next() {
+		p := v.AsSlice()
+		if offset >= len(p) {
+			offset -= len(p)
+			continue
+		}
+		p = p[offset:]
+		offset = 0
+		p = p[:min(len(p), length)]
+		fn(p)
+		length -= len(p)
+	}
+}

@@ -1,0 +1,62 @@
+package stack
+
+import (
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// watchers counts who sees the packets of the loopback interface: the interface itself while packet endpoints
+// are registered with it, and raw endpoints.
+type watchers struct{ atomic.Int32 }
+
+// Inside says whether what is sent along the route is for this stack itself and nobody looks at the packets:
+// a transport may then pass it from endpoint to endpoint.
+func (r *Route) Inside() bool {
+	n := r.outgoingNIC
+	if !n.IsLoopback() || n.stack.watchers.Load() != 0 {
+		return false
+	}
+	if to := r.routeInfo.RemoteAddress; to != r.routeInfo.LocalAddress &&
+		(r.routeInfo.NetProto != header.IPv4ProtocolNumber || !header.IsV4LoopbackAddress(to) || r.IsOutboundBroadcast()) {
+		return false
+	}
+	return r.isValidForOutgoing()
+}
+
+// sourceFor returns the address that this machine sends from to an address of its own.
+func sourceFor(to tcpip.Address) tcpip.Address {
+	if to.Len() == header.IPv4AddressSize && header.IsV4LoopbackAddress(to) {
+		return tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return to
+}
+
+// CountInside counts a packet that was not made.
+func (r *Route) CountInside(bytes int) {
+	n := r.outgoingNIC
+	n.stats.tx.packets.Increment()
+	n.stats.tx.bytes.IncrementBy(uint64(bytes))
+	n.stats.rx.packets.Increment()
+	n.stats.rx.bytes.IncrementBy(uint64(bytes))
+	ip := &n.stack.stats.IP
+	ip.PacketsSent.Increment()
+	ip.PacketsReceived.Increment()
+	ip.PacketsDelivered.Increment()
+}
+
+// watch is called when the packet endpoints of an interface have changed. Precondition: packetEPsMu is held.
+func (n *nic) watch() {
+	if !n.IsLoopback() {
+		return
+	}
+	if watched := len(n.packetEPs) != 0; watched != n.watched {
+		n.watched = watched
+		if watched {
+			n.stack.watchers.Add(1)
+		} else {
+			n.stack.watchers.Add(-1)
+		}
+	}
+}
