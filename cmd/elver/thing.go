@@ -11,7 +11,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"elver/boot/image"
@@ -315,118 +314,6 @@ func (s *subject) has(name string) bool {
 		return err == nil
 	}
 	return false
-}
-
-// lookUpUser makes elver.user's value of USER[:GROUP], by the root's own passwd(5) and group(5), and returns
-// the user's home.
-func (s *subject) lookUpUser(v string) (ids, home string, err error) {
-	user, group, hasGroup := strings.Cut(v, ":")
-	passwd, _ := s.readFile("etc/passwd")
-	groups, _ := s.readFile("etc/group")
-	uid, gid, name := "", "0", ""
-	if _, err := strconv.ParseUint(user, 10, 32); err == nil {
-		uid = user
-	}
-	for _, fields := range table(passwd, 7) {
-		if fields[0] == user || uid != "" && fields[2] == uid {
-			name, uid, gid, home = fields[0], fields[2], fields[3], fields[5]
-			break
-		}
-	}
-	if uid == "" && user == "root" {
-		uid = "0"
-	}
-	if uid == "" {
-		return "", "", fmt.Errorf("there is no user %q in /etc/passwd of %s: give a number (-u UID:GID)", user, s.name)
-	}
-	var also []string
-	if hasGroup {
-		gid = ""
-		if _, err := strconv.ParseUint(group, 10, 32); err == nil {
-			gid = group
-		}
-	}
-	for _, fields := range table(groups, 4) {
-		if hasGroup && gid == "" && fields[0] == group {
-			gid = fields[2]
-		}
-		if !hasGroup && name != "" && slices.Contains(strings.Split(fields[3], ","), name) && fields[2] != gid && !slices.Contains(also, fields[2]) {
-			also = append(also, fields[2])
-		}
-	}
-	if gid == "" {
-		return "", "", fmt.Errorf("there is no group %q in /etc/group of %s: give a number (-u UID:GID)", group, s.name)
-	}
-	// The group itself is a supplementary one too: whoever changes groups later keeps its files.
-	ids = uid + ":" + gid + ":" + strings.Join(append([]string{gid}, also...), ",")
-	if strings.Trim(ids, "0123456789:,") != "" {
-		return "", "", fmt.Errorf("the ids of %q in %s are no numbers", v, s.name)
-	}
-	return ids, home, nil
-}
-
-// unseen returns what to do about an argument that names a file of this host which the program, one of the
-// host's that failed, cannot have seen; empty if there is none.
-func (s *subject) unseen(o *runOptions, args []string) string {
-	if s.kind != kindProgram {
-		return ""
-	}
-	for _, arg := range args {
-		if arg == "" || arg[0] == '-' {
-			continue
-		}
-		info, err := os.Stat(arg)
-		inside := path.Join("/", o.workDir, arg)
-		if path.IsAbs(arg) {
-			inside = path.Clean(arg)
-		}
-		if err != nil || s.sees(o, inside) {
-			continue
-		}
-		how := "by -v .:/host -w /host"
-		if dir := path.Clean(arg); path.IsAbs(dir) {
-			if !info.IsDir() {
-				dir = path.Dir(dir)
-			}
-			how = fmt.Sprintf("by -v %s:%s", dir, dir)
-		} else if strings.HasPrefix(dir, "..") {
-			how = "by -v"
-		}
-		return fmt.Sprintf("%s is on this host, where the program doesn't see it: share its directory %s, or the whole host (elver run --read-only / %s), but for its /tmp", arg, how, s.name)
-	}
-	return ""
-}
-
-// sees says whether a path leads somewhere inside of the machine.
-func (s *subject) sees(o *runOptions, inside string) bool {
-	if inside == "/tmp" {
-		return true
-	}
-	roots := []string{"/dev", "/proc", "/sys"} // always there
-	for _, v := range o.volumes {
-		roots = append(roots, v.Guest)
-	}
-	for _, root := range roots {
-		if inside == root || strings.HasPrefix(inside, root+"/") {
-			return true
-		}
-	}
-	if s.tree == nil { // a static program: it is all there is
-		return inside == "/" || inside == "/"+path.Base(s.path)
-	}
-	_, err := s.tree.Lookup(inside)
-	return err == nil
-}
-
-// table takes a file like passwd(5) apart: lines with n or more fields.
-func table(b []byte, n int) [][]string {
-	var rows [][]string
-	for _, line := range strings.Split(string(b), "\n") {
-		if fields := strings.Split(line, ":"); len(fields) >= n {
-			rows = append(rows, fields)
-		}
-	}
-	return rows
 }
 
 // place gives the machine its root file system.

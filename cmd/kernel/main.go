@@ -112,22 +112,9 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	}
 	net.Register(unix.AF_UNIX, unixsocket.Family{})
 	network := registerFamilies()
-	if params.Strace {
-		var calls *syscall.Selection
-		if params.StraceSet != "" {
-			if calls, err = syscall.ParseSelection(params.StraceSet); err != nil {
-				return elf.StatusFailed, err
-			}
-		}
-		syscall.Trace(machine.LogWriter(), calls, params.Timestamps)
+	if err := watch(params, machine.LogWriter()); err != nil {
+		return elf.StatusFailed, err
 	}
-	if params.Summary {
-		syscall.Count()
-	}
-	if !params.Strace && !params.Summary {
-		syscall.AnswerAtEntry()
-	}
-
 	var profiling profiler
 	if params.Profile != "" {
 		profiling.start()
@@ -183,6 +170,27 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		writeMachineSummary(machine.LogWriter(), firstInstruction)
 	}
 	return ended.Code(), nil
+}
+
+// watch has system calls traced and counted if the parameters ask for it.
+func watch(params *boot.Params, log io.Writer) error {
+	if params.Strace {
+		var calls *syscall.Selection
+		if params.StraceSet != "" {
+			var err error
+			if calls, err = syscall.ParseSelection(params.StraceSet); err != nil {
+				return err
+			}
+		}
+		syscall.Trace(log, calls, params.Timestamps)
+	}
+	if params.Summary {
+		syscall.Count()
+	}
+	if !params.Strace && !params.Summary {
+		syscall.AnswerAtEntry()
+	}
+	return nil
 }
 
 // writeMachineSummary writes what the run took of the machine. firstInstruction is how many ticks of
