@@ -156,23 +156,19 @@ func DurationOf(ts unix.Timespec) (time.Duration, error) {
 	return time.Duration(ts.Sec*nanosPerSecond + ts.Nsec), nil
 }
 
-// coarseTickNS is the resolution of the coarse clocks: a tick of 250 Hz.
+// coarseTickNS is the resolution that the coarse clocks claim: a tick of 250 Hz.
 const coarseTickNS = nanosPerSecond / 250
 
 // Clock reads the clock that the program calls clock (clock_gettime(2)), in nanoseconds: EINVAL when
 // there is none of that number. CPU clocks of a thread or process are negative numbers.
 func (t *Thread) Clock(clock int) (int64, error) {
 	switch clock {
-	case unix.CLOCK_REALTIME, unix.CLOCK_REALTIME_ALARM, unix.CLOCK_TAI:
+	// The coarse clocks are as fine as the others, as in the vDSO: whoever reads them both ways must not see
+	// time go backwards.
+	case unix.CLOCK_REALTIME, unix.CLOCK_REALTIME_ALARM, unix.CLOCK_TAI, unix.CLOCK_REALTIME_COARSE:
 		return Realtime(), nil // Linux's TAI offset is 0 until somebody sets it
-	case unix.CLOCK_MONOTONIC, unix.CLOCK_MONOTONIC_RAW, unix.CLOCK_BOOTTIME, unix.CLOCK_BOOTTIME_ALARM:
+	case unix.CLOCK_MONOTONIC, unix.CLOCK_MONOTONIC_RAW, unix.CLOCK_BOOTTIME, unix.CLOCK_BOOTTIME_ALARM, unix.CLOCK_MONOTONIC_COARSE:
 		return Monotonic(), nil
-	case unix.CLOCK_REALTIME_COARSE:
-		ns := Realtime()
-		return ns - ns%coarseTickNS, nil
-	case unix.CLOCK_MONOTONIC_COARSE:
-		ns := Monotonic()
-		return ns - ns%coarseTickNS, nil
 	}
 	c, err := t.cpuClock(clock)
 	if err != nil {

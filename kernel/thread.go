@@ -145,8 +145,15 @@ func (t *Thread) SetComm(name string) {
 	t.comm.Store(&name)
 }
 
-// State returns the thread's state as the letter that /proc shows: R, S, T, Z or t.
-func (t *Thread) State() byte { return "RSTZt"[t.state.Load()] }
+// State returns the thread's state as the letter that /proc shows: R, S, T, Z or t. Who was woken runs, though
+// it may not have had the CPU yet: whoever sent a signal and then sees a sleeper, sees one that has had it.
+func (t *Thread) State() byte {
+	s := t.state.Load()
+	if s == stateSleeping && !t.parker.Parked() {
+		s = stateRunning
+	}
+	return "RSTZt"[s]
+}
 
 // StartTime returns when the thread started, in nanoseconds of Monotonic.
 func (t *Thread) StartTime() int64 { return t.startTime }

@@ -162,8 +162,8 @@ func serveIOCB(t *kernel.Thread, d *vfs.Description, b []byte) (result int64, er
 	default:
 		return 0, unix.EINVAL
 	}
-	const known = unix.RWF_HIPRI | unix.RWF_DSYNC | unix.RWF_SYNC | unix.RWF_NOWAIT | unix.RWF_APPEND
-	if halfword(b, 12)&^known != 0 {
+	flags := uint32(halfword(b, 12))
+	if flags&^rwfKnown != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
 	writes := opcode == iocbPwrite || opcode == iocbWritev
@@ -179,17 +179,7 @@ func serveIOCB(t *kernel.Thread, d *vfs.Description, b []byte) (result int64, er
 	if err != nil {
 		return 0, err
 	}
-	var n uint64
-	switch {
-	case d.Seekable() && writes:
-		n, err = l.pwrite(t, d, off)
-	case d.Seekable():
-		n, err = l.pread(t, d, off)
-	case writes:
-		n, err = l.write(t, d)
-	default:
-		n, err = l.read(t, d)
-	}
+	n, err := l.transferred(t, d, vectorCall{writes: writes, at: d.Seekable(), flags: flags}, off)
 	return resultOf(n, err), nil
 }
 

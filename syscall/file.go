@@ -168,27 +168,53 @@ func vector(t *kernel.Thread, a *args, c vectorCall) (uint64, error) {
 	if err := l.vector(t, a.arg(1), a.arg(2)); err != nil {
 		return 0, err
 	}
-	if c.flags&^(unix.RWF_HIPRI|unix.RWF_DSYNC|unix.RWF_SYNC|unix.RWF_NOWAIT|unix.RWF_APPEND) != 0 {
+	if c.flags&^rwfKnown != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
-	if c.flags&unix.RWF_NOWAIT != 0 && !d.Seekable() && d.Readiness(waiter.ReadableEvents|waiter.WritableEvents) == 0 {
-		return 0, unix.EAGAIN
+	n, err := l.transferred(t, d, c, off)
+	if c.writes {
+		t.CountWrite(n)
+	} else {
+		t.CountRead(n)
 	}
-	n := uint64(0)
+	return n, err
+}
+
+// rwfKnown are the RWF_* that are known (preadv2(2)).
+const rwfKnown = unix.RWF_HIPRI | unix.RWF_DSYNC | unix.RWF_SYNC | unix.RWF_NOWAIT | unix.RWF_APPEND
+
+// transferred reads or writes the buffer, at off if c says so, with the flags of c, which are of rwfKnown.
+func (l *local) transferred(t *kernel.Thread, d *vfs.Description, c vectorCall, off int64) (n uint64, err error) {
+	if c.flags&unix.RWF_NOWAIT != 0 && !d.Seekable() {
+		ready := waiter.EventMask(waiter.ReadableEvents)
+		if c.writes {
+			ready = waiter.WritableEvents
+		}
+		if d.Readiness(ready|waiter.EventHUp|waiter.EventErr) == 0 {
+			return 0, unix.EAGAIN
+		}
+	}
 	switch {
 	case !c.writes && c.at:
-		n, err = l.pread(t, d, off)
+		return l.pread(t, d, off)
 	case !c.writes:
-		n, err = l.read(t, d)
+		return l.read(t, d)
+	case c.flags&unix.RWF_APPEND != 0 && d.Seekable():
+		var k int
+		k, err = d.Append(&l.files, &l.buffer, !c.at)
+		n = uint64(k)
 	case c.at:
 		n, err = l.pwrite(t, d, off)
 	default:
 		n, err = l.write(t, d)
 	}
-	if c.writes {
-		t.CountWrite(n)
-	} else {
-		t.CountRead(n)
+	if n > 0 {
+		err = nil
+	}
+	if n > 0 && c.flags&(unix.RWF_DSYNC|unix.RWF_SYNC) != 0 && d.Seekable() {
+		if err = d.Sync(c.flags&unix.RWF_SYNC == 0); err != nil {
+			n = 0
+		}
 	}
 	return n, err
 }

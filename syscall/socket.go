@@ -119,8 +119,11 @@ func giveAddress(t *kernel.Thread, addr, lengthAt uint64, address []byte) error 
 	if int32(room) < 0 {
 		return unix.EINVAL
 	}
-	if err := copyOut(t, addr, address[:min(int(room), len(address))]); err != nil {
-		return err
+	// A stream says no address: then not even a bad place for it is touched.
+	if b := address[:min(int(room), len(address))]; len(b) > 0 {
+		if err := copyOut(t, addr, b); err != nil {
+			return err
+		}
 	}
 	return t.MM().WriteUint32(lengthAt, uint32(len(address)))
 }

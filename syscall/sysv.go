@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
-	"elver/kernel/mm"
 	"elver/kernel/sysv"
 )
 
@@ -98,7 +97,7 @@ func sysShmctl(t *kernel.Thread, a *args) (uint64, error) {
 	case shmLock, shmUnlock:
 		return 0, sharedMemory.Lock(t, id, command == shmLock)
 	case ipcInfo:
-		_, highest, _ := sharedMemory.Info()
+		_, highest, _, _ := sharedMemory.Info()
 		e := encoder{localOf(t).bytes[:0]} // struct shminfo64
 		const most = 18446744073692774399
 		for _, v := range [...]uint64{most, 1, sysv.MaxSegments, sysv.MaxSegments, most, 0, 0, 0, 0} {
@@ -106,11 +105,11 @@ func sysShmctl(t *kernel.Thread, a *args) (uint64, error) {
 		}
 		return uint64(highest), copyOut(t, addr, e.b)
 	case shmInfo:
-		count, highest, bytes := sharedMemory.Info()
+		count, highest, pages, resident := sharedMemory.Info()
 		e := encoder{localOf(t).bytes[:0]}
 		e.u32(uint32(count))
 		e.u32(0)
-		for _, v := range [...]uint64{bytes / mm.PageSize, bytes / mm.PageSize, 0, 0, 0} {
+		for _, v := range [...]uint64{pages, resident, 0, 0, 0} {
 			e.u64(v)
 		}
 		return uint64(highest), copyOut(t, addr, e.b)

@@ -61,6 +61,9 @@ func (d *Dentry) believe() {
 func (c *Context) findCached(d *Dentry, name string) (*Dentry, error) {
 	child := d.child(name)
 	if child == nil {
+		if d.dir.dead {
+			return nil, unix.ENOENT // who still has the directory finds nothing in it
+		}
 		i, err := d.inode.Lookup(c, name)
 		if err != nil {
 			return nil, err

@@ -414,8 +414,41 @@ func (d *Description) Write(c *Context, src *mm.Buffer) (int, error) {
 		return n, err
 	}
 	n, err := d.writeOn(c, src)
+	return d.written(n, err)
+}
+
+// written is what follows a write of n bytes to a file that has a place: with O_DSYNC or O_SYNC it is on the
+// disk before anybody hears of it (open(2)).
+func (d *Description) written(n int, err error) (int, error) {
 	d.moved(n, unix.IN_MODIFY)
+	if f := d.flags.Load(); f&unix.O_DSYNC != 0 && n > 0 && d.seekable {
+		if e := d.Sync(f&unix.O_SYNC != unix.O_SYNC); e != nil {
+			return 0, e
+		}
+	}
 	return n, err
+}
+
+// Append writes at the end, wherever the offset is, which with move goes behind what is written (RWF_APPEND of
+// pwritev2(2)).
+//
+// Precondition: d is seekable.
+func (d *Description) Append(c *Context, src *mm.Buffer, move bool) (int, error) {
+	if d.mode&mayWrite == 0 {
+		return 0, unix.EBADF
+	}
+	n, err := d.append(c, src, move)
+	return d.written(n, err)
+}
+
+func (d *Description) append(c *Context, src *mm.Buffer, move bool) (int, error) {
+	pos := new(int64)
+	if move {
+		d.posMu.Lock()
+		defer d.posMu.Unlock()
+		pos = &d.pos
+	}
+	return d.appendAt(c, src, pos)
 }
 
 func (d *Description) writeOn(c *Context, src *mm.Buffer) (int, error) {
@@ -426,16 +459,21 @@ func (d *Description) writeOn(c *Context, src *mm.Buffer) (int, error) {
 
 func (d *Description) writeAt(c *Context, src *mm.Buffer, pos *int64) (int, error) {
 	if d.flags.Load()&unix.O_APPEND != 0 {
-		n, err := d.file.Write(c, src, Append)
-		if n > 0 {
-			if s, ok := d.file.(Sizer); ok {
-				*pos = s.Size()
-			}
-		}
-		return n, err
+		return d.appendAt(c, src, pos)
 	}
 	n, err := d.file.Write(c, src, *pos)
 	*pos += int64(n)
+	return n, err
+}
+
+// appendAt writes at the end and sets pos to the place behind.
+func (d *Description) appendAt(c *Context, src *mm.Buffer, pos *int64) (int, error) {
+	n, err := d.file.Write(c, src, Append)
+	if n > 0 {
+		if s, ok := d.file.(Sizer); ok {
+			*pos = s.Size()
+		}
+	}
 	return n, err
 }
 
@@ -480,8 +518,7 @@ func (d *Description) Pwrite(c *Context, src *mm.Buffer, off int64) (int, error)
 		return 0, unix.ESPIPE
 	}
 	n, err := d.writeAt(c, src, &off)
-	d.moved(n, unix.IN_MODIFY)
-	return n, err
+	return d.written(n, err)
 }
 
 // Seek moves the offset (lseek(2)).

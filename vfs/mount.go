@@ -13,7 +13,8 @@ import (
 
 // Flags of a mount that mean something here.
 const (
-	mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
+	mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME |
+		unix.MS_NOSYMFOLLOW
 )
 
 // mountUnbindable is the flag of a mount that can't be bound elsewhere (mount(2), MS_UNBINDABLE).
@@ -373,7 +374,7 @@ func (m *Mount) options() string {
 	for _, n := range []struct {
 		flag uint64
 		name string
-	}{{unix.MS_NOSUID, "nosuid"}, {unix.MS_NODEV, "nodev"}, {unix.MS_NOEXEC, "noexec"}, {unix.MS_NOATIME, "noatime"}, {unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_RELATIME, "relatime"}} {
+	}{{unix.MS_NOSUID, "nosuid"}, {unix.MS_NODEV, "nodev"}, {unix.MS_NOEXEC, "noexec"}, {unix.MS_NOATIME, "noatime"}, {unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_RELATIME, "relatime"}, {unix.MS_NOSYMFOLLOW, "nosymfollow"}} {
 		if f&n.flag != 0 {
 			o = append(o, n.name)
 		}
@@ -382,7 +383,7 @@ func (m *Mount) options() string {
 }
 
 func (m *Mount) statFlags() int64 {
-	const stValid, stRelatime = 0x20, 0x1000
+	const stValid, stRelatime, stNoSymFollow = 0x20, 0x1000, 0x2000
 	f := m.flags.Load()
 	out := int64(stValid)
 	out |= int64(f & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)) // ST_* have the same values
@@ -394,6 +395,9 @@ func (m *Mount) statFlags() int64 {
 	}
 	if f&unix.MS_RELATIME != 0 {
 		out |= stRelatime
+	}
+	if f&unix.MS_NOSYMFOLLOW != 0 {
+		out |= stNoSymFollow
 	}
 	return out
 }

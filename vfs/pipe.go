@@ -17,11 +17,24 @@ import (
 
 // Sizes of pipes (pipe(7)).
 const (
-	pipeBuf      = 4096 // writes up to this size are atomic
-	defaultSlots = 16   // frames in a new pipe
-	// MaxPipeSize is /proc/sys/fs/pipe-max-size.
-	MaxPipeSize = 1 << 20
+	pipeBuf      = 4096    // writes up to this size are atomic
+	defaultSlots = 16      // frames in a new pipe
+	hardPipeSize = 1 << 26 // for who may go beyond MaxPipeSize
 )
+
+// MaxPipeSize is /proc/sys/fs/pipe-max-size: how large a pipe may be that no privileged process made, in bytes.
+var MaxPipeSize atomic.Int64
+
+func init() { MaxPipeSize.Store(1 << 20) }
+
+// SetMaxPipeSize sets MaxPipeSize, rounded up to a power of two of pages: EINVAL.
+func SetMaxPipeSize(size int64) error {
+	if size < 0 || size > 1<<31 {
+		return unix.EINVAL
+	}
+	MaxPipeSize.Store(1 << bits.Len64(uint64(max(size, metal.FrameSize)-1)))
+	return nil
+}
 
 // Pipe is a pipe or the inside of a FIFO: a ring of frames, each partly filled.
 //
@@ -65,6 +78,9 @@ func (c *Context) Pipe(flags uint32) (r, w *Description, err error) {
 		return nil, nil, unix.EINVAL
 	}
 	i := &pipeInode{pipe: NewPipe()}
+	if most := MaxPipeSize.Load() / metal.FrameSize; most < defaultSlots && !c.Creds.HasCap(unix.CAP_SYS_RESOURCE) {
+		i.pipe.size.Store(int32(most))
+	}
 	i.Init(pipeFS, pipeFS.ino.Add(1), unix.S_IFIFO|0o600, c.Creds.FSUID, c.Creds.FSGID, 0)
 	path := Path{nil, NewDetached(i, "pipe:["+strconv.FormatUint(i.Ino(), 10)+"]")}
 	i.pipe.readers.Store(1)
@@ -450,13 +466,11 @@ func (p *Pipe) Resize(c *Context, size int) (int, error) {
 	}
 	slots := max((size+metal.FrameSize-1)/metal.FrameSize, 1)
 	slots = 1 << bits.Len(uint(slots-1))
-	if slots*metal.FrameSize > MaxPipeSize {
-		if !c.Creds.HasCap(unix.CAP_SYS_RESOURCE) {
-			return 0, unix.EPERM
-		}
-		if slots*metal.FrameSize > 64*MaxPipeSize {
-			return 0, unix.ENOMEM
-		}
+	if int64(slots)*metal.FrameSize > MaxPipeSize.Load() && slots > int(p.size.Load()) && !c.Creds.HasCap(unix.CAP_SYS_RESOURCE) {
+		return 0, unix.EPERM
+	}
+	if slots*metal.FrameSize > hardPipeSize {
+		return 0, unix.ENOMEM
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -628,6 +628,9 @@ func (c *Context) Mount(source, target, fsType string, flags uint64, options str
 		if err != nil {
 			return err
 		}
+		if _, magic := at.Inode().(Jumper); magic {
+			return unix.ENOENT // a link of /proc/PID/fd leads to its file, and nothing hides it
+		}
 		if from.Mount == nil || from.Mount.has(mountUnbindable) {
 			return unix.EINVAL
 		}

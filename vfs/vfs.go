@@ -199,9 +199,10 @@ type Revalidator interface {
 	Forget(name string, i Inode)
 }
 
-// TemporaryMaker is a directory inode that can make a file without a name (O_TMPFILE).
+// TemporaryMaker is a directory inode that can make a file without a name (O_TMPFILE). Linkable says that it may
+// get one later (linkat(2)): EOPNOTSUPP where that can't be.
 type TemporaryMaker interface {
-	Temporary(c *Context, mode uint32) (Inode, error)
+	Temporary(c *Context, mode uint32, linkable bool) (Inode, error)
 }
 
 // Jumper is a symbolic link that leads to a file rather than to a path (/proc/PID/exe, fd/N).

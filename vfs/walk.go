@@ -165,7 +165,7 @@ func (w *walker) link(p Path) error {
 		return unix.ELOOP
 	}
 	w.links++
-	if w.links > maxLinks {
+	if w.links > maxLinks || p.Mount != nil && p.Mount.has(unix.MS_NOSYMFOLLOW) {
 		return unix.ELOOP
 	}
 	if j, ok := p.Dentry.inode.(Jumper); ok {

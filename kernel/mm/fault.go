@@ -436,7 +436,7 @@ func (as *AddressSpace) unmap(start, end uint64) error {
 	}
 	floor := uint64(0) // where what is left below ends
 	if v.start < start && v.end > end {
-		if as.vmas.count >= MaxMapCount {
+		if as.vmas.count >= MaxMapCount() {
 			return unix.ENOMEM
 		}
 		as.split(v, end)

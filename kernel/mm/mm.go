@@ -19,6 +19,7 @@ package mm
 import (
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,8 +30,18 @@ const (
 	UserEnd       = 0x00007ffffffff000 // the program's addresses are below
 	MinAddr       = 64 << 10           // vm.mmap_min_addr
 	StackGuardGap = 1 << 20            // kept free below a growing stack
-	MaxMapCount   = 65530              // vm.max_map_count
 )
+
+// moreMaps is by how much vm.max_map_count is above what it starts with.
+var moreMaps atomic.Int64
+
+const defaultMapCount = 65530
+
+// MaxMapCount is vm.max_map_count: how many VMAs an address space may have.
+func MaxMapCount() int { return int(defaultMapCount + moreMaps.Load()) }
+
+// SetMaxMapCount sets MaxMapCount. What is beyond stays.
+func SetMaxMapCount(n int) { moreMaps.Store(int64(n) - defaultMapCount) }
 
 const pageMask = PageSize - 1
 

@@ -157,7 +157,7 @@ func (a *MmapArgs) unseal() error {
 func (as *AddressSpace) mmap(a *MmapArgs, back *backing, objectErr error) (addr uint64, populate bool, err error) {
 	as.lock()
 	defer as.unlock()
-	if as.vmas.count > MaxMapCount || !roomForObjects(as.vmas.count) {
+	if as.vmas.count > MaxMapCount() || !roomForObjects(as.vmas.count) {
 		return 0, false, unix.ENOMEM
 	}
 	addr, err = as.choose(a.Addr, a.Length, a.Flags)
@@ -491,7 +491,7 @@ func (as *AddressSpace) moveBrk(addr uint64) (end, grown uint64) {
 		if next := as.vmas.first(from); next != nil && to+PageSize > next.lowest() {
 			return as.brk, 0
 		}
-		if !as.mayGrow(flags, pages) || as.vmas.count > MaxMapCount || !roomForObjects(as.vmas.count) || !enough(pages) {
+		if !as.mayGrow(flags, pages) || as.vmas.count > MaxMapCount() || !roomForObjects(as.vmas.count) || !enough(pages) {
 			return as.brk, 0
 		}
 		committed.Add(int64(pages))

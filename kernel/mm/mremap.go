@@ -50,7 +50,7 @@ func (as *AddressSpace) remap(old, oldLen, newLen uint64, flags int, newAddr uin
 		}
 	}
 	if fixed || keep {
-		if as.vmas.count+2 >= MaxMapCount-3 {
+		if as.vmas.count+2 >= MaxMapCount()-3 {
 			return 0, 0, 0, unix.ENOMEM
 		}
 	}
@@ -170,7 +170,7 @@ func (as *AddressSpace) growUp(v *vma, grown uint64) {
 // place is unmapped, or left empty with keep. With oldLen 0 it makes a second mapping of the same
 // shared memory. It returns the VMA of the new place.
 func (as *AddressSpace) move(v *vma, old, oldLen, to, newLen uint64, keep bool) (*vma, error) {
-	if as.vmas.count >= MaxMapCount-3 || !roomForObjects(as.vmas.count) {
+	if as.vmas.count >= MaxMapCount()-3 || !roomForObjects(as.vmas.count) {
 		return nil, unix.ENOMEM
 	}
 	if v.flags&vmAccount != 0 {

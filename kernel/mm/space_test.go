@@ -244,8 +244,8 @@ func TestMapCount(t *testing.T) {
 		err = as.Mprotect(addr+(n+1)*PageSize, PageSize, unix.PROT_READ)
 	}
 	wantErr(t, "too many VMAs", err, unix.ENOMEM)
-	if c := as.Usage().Maps; c != MaxMapCount {
-		t.Errorf("%d VMAs, want %d", c, MaxMapCount)
+	if c := as.Usage().Maps; c != MaxMapCount() {
+		t.Errorf("%d VMAs, want %d", c, MaxMapCount())
 	}
 	// Linux lets mmap make one more than the others.
 	one := MmapArgs{Addr: base, Length: PageSize, Prot: rw, Flags: anon}

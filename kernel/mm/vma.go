@@ -410,7 +410,7 @@ func (as *AddressSpace) split(v *vma, addr uint64) *vma {
 
 // splitCounted is split, with vm.max_map_count: ENOMEM.
 func (as *AddressSpace) splitCounted(v *vma, addr uint64) (*vma, error) {
-	if as.vmas.count >= MaxMapCount || !roomForObjects(as.vmas.count) {
+	if as.vmas.count >= MaxMapCount() || !roomForObjects(as.vmas.count) {
 		return nil, unix.ENOMEM
 	}
 	return as.split(v, addr), nil

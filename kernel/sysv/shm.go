@@ -76,13 +76,6 @@ func (s *Segment) release() {
 // Memory is the machine's segments. Lock: table.mu.
 type Memory struct {
 	table[*Segment, Status]
-	bytes uint64
-}
-
-// remove takes s out. Precondition: mu is held.
-func (m *Memory) remove(s *Segment) {
-	m.table.remove(s)
-	m.bytes -= s.size
 }
 
 // Get is shmget(2).
@@ -103,7 +96,6 @@ func (m *Memory) Get(t *kernel.Thread, key int32, size uint64, flags int) (int, 
 		if err != nil {
 			return nil, err
 		}
-		m.bytes += size
 		return &Segment{SharedMemory: memory, table: m, size: size, creator: t.Proc.PID, ctime: now()}, nil
 	})
 }
@@ -240,11 +232,16 @@ func (m *Memory) Remove(t *kernel.Thread, id int) error {
 	return nil
 }
 
-// Info returns how many segments there are, the greatest index in use, and the bytes of all.
-func (m *Memory) Info() (count, highest int, bytes uint64) {
+// Info returns how many segments there are, the greatest index in use, and in pages how large they are together
+// and how much of that is in memory.
+func (m *Memory) Info() (count, highest int, pages, resident uint64) {
+	m.each(func(s *Segment) {
+		pages += (s.size + mm.PageSize - 1) / mm.PageSize
+		resident += s.ResidentBytes() / mm.PageSize
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.count, m.table.highest(), m.bytes
+	return m.count, m.table.highest(), pages, resident
 }
 
 // Proc returns /proc/sysvipc/shm.

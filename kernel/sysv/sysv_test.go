@@ -53,8 +53,8 @@ func TestFramesComeBack(t *testing.T) {
 		}
 	}
 	as.Release()
-	if n, _, bytes := m.Info(); n != 0 || bytes != 0 {
-		t.Errorf("%d segments of %d bytes are left", n, bytes)
+	if n, _, pages, resident := m.Info(); n != 0 || pages != 0 || resident != 0 {
+		t.Errorf("%d segments of %d pages, %d in memory, are left", n, pages, resident)
 	}
 	if after := metal.Frames().Free; after != before {
 		t.Errorf("%d frames are missing", int64(before)-int64(after))

@@ -170,8 +170,13 @@ type Family struct {
 	Number  int // AF_INET or AF_INET6
 }
 
-// Pair refuses: socketpair(2) is for AF_UNIX.
-func (Family) Pair(*vfs.Context, int, int) (net.Socket, net.Socket, error) {
+// Pair refuses: socketpair(2) is for AF_UNIX. What can't be a socket has the errors of Socket.
+func (f Family) Pair(c *vfs.Context, typ, protocol int) (net.Socket, net.Socket, error) {
+	s, err := f.Socket(c, typ, protocol)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.Release()
 	return nil, nil, unix.EOPNOTSUPP
 }
 

@@ -166,6 +166,9 @@ func (p *Parker) Wake() {
 	}
 }
 
+// Parked says whether somebody is in Park whom no Wake has ended.
+func (p *Parker) Parked() bool { return atomic.LoadUintptr(&p.word) > woken }
+
 // Reset forgets a Wake that is left over. Precondition: nobody is in Park.
 func (p *Parker) Reset() { atomic.StoreUintptr(&p.word, 0) }
 

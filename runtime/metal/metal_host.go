@@ -243,6 +243,9 @@ func (p *Parker) Wake() {
 	}
 }
 
+// Parked says whether no Wake is left over.
+func (p *Parker) Parked() bool { return len(p.channel()) == 0 }
+
 // Reset forgets a Wake that is left over. Precondition: nobody is in Park.
 func (p *Parker) Reset() {
 	select {

@@ -60,6 +60,7 @@ var selfChecking = []struct {
 	{"waiting", "aios", []kind{staticPIE, musl}, 128, nil, 0},
 	{"signals", "pidfds", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "locks", []kind{staticPIE, musl}, 128, nil, 0},
+	{"files", "corners", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "mounts", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "ondisk", []kind{musl}, 128, nil, 2 * time.Minute},
 	{"files", "ptys", []kind{staticPIE, musl}, 128, nil, 0},

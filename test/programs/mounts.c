@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/select.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 static char dir[] = "/tmp/mounts.XXXXXX";
@@ -211,4 +212,35 @@ static void test_ended(void)
 	CHECK_EQ(stale(), 0);
 }
 
-TESTS({"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256
+#endif
+
+// MS_NOSYMFOLLOW: links can be made and read, and lead nowhere. Nothing is mounted on the links of /proc/PID/fd.
+static void test_links(void)
+{
+	char path[32], target[8];
+	struct statvfs v;
+
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(mount("none", "a", "tmpfs", MS_NOSYMFOLLOW, NULL), 0);
+	CHECK_EQ(close(open("a/file", O_CREAT | O_WRONLY, 0644)), 0);
+	CHECK_EQ(symlink("file", "a/link"), 0);
+	CHECK_EQ(readlink("a/link", target, sizeof target), 4);
+	CHECK_ERR(open("a/link", O_RDONLY), ELOOP);
+	CHECK_EQ(statvfs("a", &v), 0);
+	CHECK(v.f_flag & 0x2000);
+	CHECK_EQ(mount(NULL, "a", NULL, MS_REMOUNT, NULL), 0);
+	CHECK_EQ(close(open("a/link", O_RDONLY)), 0);
+
+	int fd = open("a/file", O_RDONLY);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	int link = open(path, O_PATH | O_NOFOLLOW);
+	CHECK(link >= 0);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", link);
+	CHECK_ERR(mount("a/file", path, NULL, MS_BIND, NULL), ENOENT);
+	close(link), close(fd);
+	CHECK_EQ(stale(), 0);
+}
+
+TESTS({"links", test_links}, {"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})

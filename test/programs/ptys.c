@@ -109,6 +109,19 @@ static void test_settings(void)
 	CHECK_ERR(ioctl(s, TIOCGPTN, &v), ENOTTY);
 	CHECK_ERR(tcgetattr(open("/dev/null", O_RDWR), &t), ENOTTY);
 	CHECK_ERR(ioctl(s, TCGETS, 8), EFAULT);
+	// The short form of System V has the lower half of each word, and leaves the upper one alone.
+	struct {
+		unsigned short iflag, oflag, cflag, lflag;
+		unsigned char line, cc[8];
+	} old;
+	CHECK_ERR(ioctl(s, TCGETA, 8), EFAULT);
+	CHECK_EQ(ioctl(s, TCGETA, &old), 0);
+	CHECK(old.lflag == (unsigned short)u.c_lflag && old.cc[VINTR] == 3);
+	old.lflag |= ECHO, old.cc[VINTR] = 5;
+	CHECK_EQ(ioctl(s, TCSETAW, &old), 0);
+	CHECK_EQ(tcgetattr(s, &t), 0);
+	CHECK_EQ(t.c_lflag, u.c_lflag | ECHO);
+	CHECK(t.c_cc[VINTR] == 5 && t.c_cc[VSTART] == u.c_cc[VSTART] && t.c_cflag == u.c_cflag && t.c_iflag == u.c_iflag);
 	pid_t pid;
 	CHECK_ERR(ioctl(s, TIOCGPGRP, &pid), ENOTTY); // not ours
 	CHECK_ERR(ioctl(s, TIOCNOTTY), ENOTTY);

@@ -209,6 +209,51 @@ func (r *urandom) Write(_ *vfs.Context, src *mm.Buffer, _ int64) (int, error) {
 
 func (r *urandom) Seek(int64, int) (int64, error) { return 0, nil }
 
+// Ioctl is what random(4) lists: there is always entropy enough, and who brings more has it stirred in.
+func (r *urandom) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error) {
+	const clearPool, reseed, most = 0x5206, 0x5207, 256 // RNDCLEARPOOL, RNDRESEEDCRNG; bits in the pool
+	if c.Thread == nil {
+		return 0, unix.EINVAL
+	}
+	as := c.Thread.MM()
+	switch request {
+	case unix.RNDGETENTCNT:
+		return 0, as.WriteUint32(arg, most)
+	case unix.RNDADDTOENTCNT, unix.RNDADDENTROPY, unix.RNDZAPENTCNT, clearPool, reseed:
+		if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
+			return 0, unix.EPERM
+		}
+	default:
+		return 0, unix.EINVAL
+	}
+	if request != unix.RNDADDTOENTCNT && request != unix.RNDADDENTROPY {
+		return 0, nil
+	}
+	count, err := as.ReadUint32(arg)
+	if err != nil {
+		return 0, err
+	}
+	if int32(count) < 0 {
+		return 0, unix.EINVAL
+	}
+	if request == unix.RNDADDTOENTCNT {
+		return 0, nil
+	}
+	size, err := as.ReadUint32(arg + 4)
+	if err != nil {
+		return 0, err
+	}
+	if int32(size) < 0 {
+		return 0, unix.EINVAL
+	}
+	src := mm.UserBuffer1(as, arg+8, uint64(size))
+	n, err := r.Write(c, &src, 0)
+	if err == nil && n < int(size) {
+		err = unix.EFAULT
+	}
+	return 0, err
+}
+
 // random is one that epoll takes: Linux's may have to wait for entropy, this one is always ready.
 type random struct{ urandom }
 

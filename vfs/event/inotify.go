@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -15,12 +16,39 @@ import (
 	"elver/vfs"
 )
 
-// Limits of inotify(7), /proc/sys/fs/inotify.
-const (
-	MaxInotifyWatches   = 65536
-	MaxInotifyInstances = 128
-	MaxInotifyEvents    = 16384
-)
+// InotifyLimits are the files of /proc/sys/fs/inotify (inotify(7)).
+var InotifyLimits = []*InotifyLimit{
+	{Name: "max_user_watches", most: 1 << 22},
+	{Name: "max_user_instances", most: 1 << 20},
+	{Name: "max_queued_events", most: 1 << 18},
+}
+
+var maxWatches, maxInstances, maxEvents = InotifyLimits[0], InotifyLimits[1], InotifyLimits[2]
+
+func init() {
+	maxWatches.value.Store(65536)
+	maxInstances.value.Store(128)
+	maxEvents.value.Store(16384)
+}
+
+// InotifyLimit is one of InotifyLimits.
+type InotifyLimit struct {
+	Name  string
+	value atomic.Int64
+	most  int // what the kernel's memory bears
+}
+
+// Get returns the limit.
+func (l *InotifyLimit) Get() int { return int(l.value.Load()) }
+
+// Set changes it: EINVAL out of its bounds. What is there already stays.
+func (l *InotifyLimit) Set(v int) error {
+	if v < 0 || v > l.most {
+		return unix.EINVAL
+	}
+	l.value.Store(int64(v))
+	return nil
+}
 
 // instances counts inotify instances by user.
 var instances struct {
@@ -85,7 +113,7 @@ func NewInotify(uid, flags uint32) (*vfs.Description, error) {
 	if instances.of == nil {
 		instances.of = make(map[uint32]int)
 	}
-	if instances.of[uid] >= MaxInotifyInstances {
+	if instances.of[uid] >= maxInstances.Get() {
 		return nil, unix.EMFILE
 	}
 	instances.of[uid]++
@@ -119,7 +147,7 @@ func (f *Inotify) Add(i vfs.Inode, mask uint32) (int32, error) {
 		w.mask = keep
 		return w.wd, nil
 	}
-	if len(f.watches) >= MaxInotifyWatches {
+	if len(f.watches) >= maxWatches.Get() {
 		f.mu.Unlock()
 		return 0, unix.ENOSPC
 	}
@@ -167,7 +195,7 @@ func (f *Inotify) push(e inotifyEvent) {
 	if n := len(f.events); n > 0 && f.events[n-1] == e || f.full && e.mask&unix.IN_IGNORED == 0 {
 		return
 	}
-	if len(f.events) >= MaxInotifyEvents {
+	if len(f.events) >= maxEvents.Get() {
 		if !f.full {
 			f.full = true
 			f.events = append(f.events, inotifyEvent{wd: -1, mask: unix.IN_Q_OVERFLOW})

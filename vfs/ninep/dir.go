@@ -170,11 +170,11 @@ func (i *inode) Create(c *vfs.Context, n string, mode uint32, rdev uint64) (vfs.
 	permissions := mode & 0o7777
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
+		return i.make(n, mode, uid, gid, func(dir uint32) (open uint32, err error) {
 			return i.createFile(dir, n, permissions, gid)
 		})
 	case unix.S_IFDIR:
-		return i.make(n, uid, gid, func(dir uint32) (open uint32, err error) {
+		return i.make(n, mode, uid, gid, func(dir uint32) (open uint32, err error) {
 			return noFid, i.fs.c.mkdir(dir, n, permissions, gid)
 		})
 	}
@@ -198,14 +198,14 @@ func (i *inode) createFile(dir uint32, n string, permissions, gid uint32) (uint3
 
 // Symlink makes a symbolic link.
 func (i *inode) Symlink(c *vfs.Context, n, target string) (vfs.Inode, error) {
-	_, uid, gid := c.NewOwner(i, unix.S_IFLNK)
-	return i.make(n, uid, gid, func(dir uint32) (uint32, error) {
+	mode, uid, gid := c.NewOwner(i, unix.S_IFLNK)
+	return i.make(n, mode, uid, gid, func(dir uint32) (uint32, error) {
 		return noFid, i.fs.c.symlink(dir, n, target, gid)
 	})
 }
 
 // make makes the name n by act, which returns the open fid of a regular file, and gives it its owner.
-func (i *inode) make(n string, uid, gid uint32, act func(dir uint32) (open uint32, err error)) (vfs.Inode, error) {
+func (i *inode) make(n string, mode, uid, gid uint32, act func(dir uint32) (open uint32, err error)) (vfs.Inode, error) {
 	f := i.fs
 	dir, err := i.acquire()
 	if err != nil {
@@ -231,6 +231,10 @@ func (i *inode) make(n string, uid, gid uint32, act func(dir uint32) (open uint3
 		} else if err != nil {
 			f.noChown.Store(true)
 		} else {
+			// A new owner costs a file its set-id bits, and it is made with them.
+			if special := mode & (unix.S_ISUID | unix.S_ISGID); special != 0 && made.mode.Load()&unix.S_IFMT != unix.S_IFLNK {
+				made.change(attrChange{mask: setattrMode, mode: made.mode.Load()&unix.S_IFMT | mode&0o7777})
+			}
 			made.fetch()
 		}
 	}
@@ -245,8 +249,12 @@ func (i *inode) make(n string, uid, gid uint32, act func(dir uint32) (open uint3
 	return made, nil
 }
 
-// Temporary makes a file without a name: one whose name is taken away at once.
-func (i *inode) Temporary(c *vfs.Context, mode uint32) (vfs.Inode, error) {
+// Temporary makes a file without a name: one whose name is taken away at once. The protocol has no way to give it
+// another one: who wants that hears so in time, as on Linux's 9p, and takes an ordinary file.
+func (i *inode) Temporary(c *vfs.Context, mode uint32, linkable bool) (vfs.Inode, error) {
+	if linkable {
+		return nil, unix.EOPNOTSUPP
+	}
 	var made vfs.Inode
 	err := unix.EEXIST
 	var n string

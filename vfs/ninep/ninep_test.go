@@ -430,8 +430,11 @@ func TestFilesWithoutAName(t *testing.T) {
 	}
 	d.Decref()
 
-	temporary, err := m.OpenFile(vfs.AtCWD, "/", unix.O_RDWR|unix.O_TMPFILE, 0o600)
+	temporary, err := m.OpenFile(vfs.AtCWD, "/", unix.O_RDWR|unix.O_TMPFILE|unix.O_EXCL, 0o600)
 	m.ok("O_TMPFILE", err)
+	if _, err := m.OpenFile(vfs.AtCWD, "/", unix.O_RDWR|unix.O_TMPFILE, 0o600); err != unix.EOPNOTSUPP {
+		t.Errorf("a nameless file that may be linked: %v", err)
+	}
 	m.put(temporary, "nobody sees me")
 	temporary.Seek(m.Context, 0, unix.SEEK_SET)
 	if got := m.get(temporary, 100); got != "nobody sees me" {

@@ -15,6 +15,7 @@ import (
 	"elver/runtime/metal"
 	"elver/vfs"
 	"elver/vfs/aio"
+	"elver/vfs/event"
 	"elver/vfs/mqueue"
 )
 
@@ -164,7 +165,13 @@ func (f *FS) addGlobal(top *dir) {
 		return nil
 	})
 	vm.fixed("overcommit_ratio", "50")
-	vm.fixed("max_map_count", fmt.Sprint(mm.MaxMapCount))
+	vm.numbers("max_map_count", 1, func() []int { return []int{mm.MaxMapCount()} }, func(v []int) error {
+		if v[0] < 0 {
+			return unix.EINVAL
+		}
+		mm.SetMaxMapCount(v[0])
+		return nil
+	})
 	vm.fixed("mmap_min_addr", fmt.Sprint(mm.MinAddr))
 	vm.value("swappiness", "60", nil)
 	vm.value("dirty_ratio", "20", nil)
@@ -175,13 +182,13 @@ func (f *FS) addGlobal(top *dir) {
 	fs := sys.sub("fs")
 	fs.fixed("file-max", "9223372036854775807")
 	fs.fixed("nr_open", "1048576")
-	fs.fixed("pipe-max-size", fmt.Sprint(vfs.MaxPipeSize))
+	fs.numbers("pipe-max-size", 1, func() []int { return []int{int(vfs.MaxPipeSize.Load())} }, func(v []int) error { return vfs.SetMaxPipeSize(int64(v[0])) })
 	fs.fixed("pipe-user-pages-soft", "16384")
 	fs.fixed("pipe-user-pages-hard", "0")
 	fs.constant("file-nr", "64\t0\t9223372036854775807")
-	fs.sub("inotify").fixed("max_user_watches", "65536")
-	fs.sub("inotify").fixed("max_user_instances", "128")
-	fs.sub("inotify").fixed("max_queued_events", "16384")
+	for _, l := range event.InotifyLimits {
+		fs.sub("inotify").numbers(l.Name, 1, func() []int { return []int{l.Get()} }, func(v []int) error { return l.Set(v[0]) })
+	}
 	fs.sub("epoll").fixed("max_user_watches", "1048576")
 	fs.fixed("protected_symlinks", "0")
 	fs.fixed("protected_hardlinks", "0")

@@ -46,6 +46,7 @@ type regular struct {
 	gone     bool // no name and nobody holds it: the frames were given back
 	seals    uint32
 	canSeal  bool
+	linkable bool // made by O_TMPFILE without O_EXCL, and nobody has named it
 
 	mappings mm.Mappings
 }
@@ -75,6 +76,16 @@ func (r *regular) Drop() {
 	if gone {
 		r.destroy()
 	}
+}
+
+func (r *regular) revive() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone || r.Links() == 0 && !r.linkable {
+		return unix.ENOENT
+	}
+	r.linkable = false
+	return nil
 }
 
 // unlinked is called when the last name went.

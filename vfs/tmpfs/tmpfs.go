@@ -358,7 +358,7 @@ func (i *inode) Symlink(c *vfs.Context, name, target string) (vfs.Inode, error) 
 }
 
 // Temporary makes a file that is in no directory.
-func (i *inode) Temporary(c *vfs.Context, mode uint32) (vfs.Inode, error) {
+func (i *inode) Temporary(c *vfs.Context, mode uint32, linkable bool) (vfs.Inode, error) {
 	f := i.tmpfs()
 	if err := f.chargeInode(); err != nil {
 		return nil, err
@@ -366,6 +366,7 @@ func (i *inode) Temporary(c *vfs.Context, mode uint32) (vfs.Inode, error) {
 	mode, uid, gid := c.NewOwner(i, mode)
 	r := f.newInode(mode, uid, gid, 0).(*regular)
 	r.AddLinks(-1)
+	r.linkable = linkable
 	return r, nil
 }
 
@@ -374,15 +375,27 @@ type linked interface {
 	vfs.Inode
 	AddLinks(n int) uint32
 	unlinked()
+	// revive says whether it may get a name: ENOENT once the last one is gone, but for what O_TMPFILE made.
+	revive() error
 }
 
 func (i *inode) unlinked() { i.tmpfs().inodes.Add(-1) }
+
+func (i *inode) revive() error {
+	if i.Links() == 0 {
+		return unix.ENOENT
+	}
+	return nil
+}
 
 // Link enters another name of a file.
 func (i *inode) Link(c *vfs.Context, name string, n vfs.Inode) error {
 	l, ok := n.(linked)
 	if !ok {
 		return unix.EPERM
+	}
+	if err := l.revive(); err != nil {
+		return err
 	}
 	l.AddLinks(1)
 	i.Modified()

@@ -133,7 +133,7 @@ func (f *file) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error)
 	}
 	switch request {
 	case unix.TCSETS, unix.TCSETSW, unix.TCSETSF, unix.TCSETS2, unix.TCSETSW2, unix.TCSETSF2,
-		unix.TCSBRK, unix.TCSBRKP, unix.TCXONC, unix.TCFLSH, unix.TIOCSETD, unix.TIOCSBRK, unix.TIOCCBRK:
+		unix.TCSETA, unix.TCSETAW, unix.TCSETAF, unix.TCSBRK, unix.TCSBRKP, unix.TCXONC, unix.TCFLSH, unix.TIOCSETD, unix.TIOCSBRK, unix.TIOCCBRK:
 		if err := f.stopBackground(c, unix.SIGTTOU); err != nil {
 			return 0, err
 		}
@@ -171,8 +171,9 @@ func (f *file) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error)
 	return t.ioctl(c, request, arg)
 }
 
-// Sizes of structs termios and termios2, as the kernel has them.
+// Sizes of structs termio, termios and termios2, as the kernel has them.
 const (
+	sizeofTermio   = 18
 	sizeofTermios  = 36
 	sizeofTermios2 = 44
 )
@@ -206,6 +207,31 @@ func (t *Terminal) ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, er
 		}
 		s := decodeTermios(b[:], extended)
 		t.SetTermios(s, request == unix.TCSETSF || request == unix.TCSETSF2)
+		return 0, nil
+	case unix.TCGETA:
+		var b [sizeofTermio]byte
+		s := t.Termios()
+		for i, v := range [...]uint32{s.Iflag, s.Oflag, s.Cflag, s.Lflag} {
+			binary.LittleEndian.PutUint16(b[2*i:], uint16(v))
+		}
+		b[8] = s.Line
+		copy(b[9:17], s.Cc[:8])
+		_, err := as.CopyOut(arg, b[:])
+		return 0, err
+	case unix.TCSETA, unix.TCSETAW, unix.TCSETAF:
+		var old [sizeofTermio]byte
+		if _, err := as.CopyIn(old[:], arg); err != nil {
+			return 0, err
+		}
+		// What the short form doesn't say stays as it is.
+		var b [sizeofTermios2]byte
+		s := t.Termios()
+		encodeTermios(b[:], &s)
+		for i := range 4 {
+			copy(b[4*i:], old[2*i:2*i+2])
+		}
+		copy(b[16:], old[8:17]) // c_line and the first of c_cc
+		t.SetTermios(decodeTermios(b[:], true), request == unix.TCSETAF)
 		return 0, nil
 	case unix.TIOCGWINSZ:
 		w := t.Size()
