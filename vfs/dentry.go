@@ -69,11 +69,21 @@ func NewDetached(i Inode, name string) *Dentry { return newDentry(name, i) }
 // Inode returns the file that the dentry names.
 func (d *Dentry) Inode() Inode { return d.inode }
 
-func (d *Dentry) pin() { d.pins.Add(1) }
+// pin keeps p, which is open or a root or working directory: its mount is busy.
+func (p Path) pin() {
+	p.Dentry.pins.Add(1)
+	if p.Mount != nil {
+		p.Mount.pins.Add(1)
+	}
+}
 
-func (d *Dentry) unpin() {
-	if d.pins.Add(-1) == 0 {
-		d.deleted()
+// unpin undoes pin.
+func (p Path) unpin() {
+	if p.Mount != nil {
+		p.Mount.pins.Add(-1)
+	}
+	if p.Dentry.pins.Add(-1) == 0 {
+		p.Dentry.deleted()
 	}
 }
 

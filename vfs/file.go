@@ -161,7 +161,7 @@ func NewDescription(file File, p Path, flags uint32) *Description {
 	d.flags.Store(flags &^ (unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | unix.O_TRUNC | unix.O_CLOEXEC))
 	d.refs.Store(1)
 	if p.Dentry != nil {
-		p.Dentry.pin()
+		p.pin()
 	}
 	return d
 }
@@ -289,7 +289,7 @@ func (d *Description) release() {
 		h.Drop()
 	}
 	if d.path.Dentry != nil {
-		d.path.Dentry.unpin()
+		d.path.unpin()
 	}
 }
 

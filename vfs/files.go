@@ -24,8 +24,8 @@ func newFSInfo(ns *Namespace, root, cwd Path, umask uint32) *fsInfo {
 	f := &fsInfo{ns: ns, root: root, cwd: cwd}
 	f.refs.Store(1)
 	f.umask.Store(umask)
-	root.Dentry.pin()
-	cwd.Dentry.pin()
+	root.pin()
+	cwd.pin()
 	return f
 }
 
@@ -37,8 +37,8 @@ func (f *fsInfo) copy() *fsInfo {
 
 func (f *fsInfo) drop() {
 	if f.refs.Add(-1) == 0 {
-		f.root.Dentry.unpin()
-		f.cwd.Dentry.unpin()
+		f.root.unpin()
+		f.cwd.unpin()
 	}
 }
 
@@ -149,21 +149,21 @@ func (f *Files) CWD() Path {
 }
 
 func (f *Files) setCWD(p Path) {
-	p.Dentry.pin()
+	p.pin()
 	f.fs.mu.Lock()
 	old := f.fs.cwd
 	f.fs.cwd = p
 	f.fs.mu.Unlock()
-	old.Dentry.unpin()
+	old.unpin()
 }
 
 func (f *Files) setRoot(p Path) {
-	p.Dentry.pin()
+	p.pin()
 	f.fs.mu.Lock()
 	old := f.fs.root
 	f.fs.root = p
 	f.fs.mu.Unlock()
-	old.Dentry.unpin()
+	old.unpin()
 }
 
 // Name returns the absolute path of p as the process sees it, with " (deleted)" behind it when the

@@ -28,6 +28,7 @@ type Mount struct {
 	root   *Dentry
 	source string
 	flags  atomic.Uint64 // MS_* of mountFlags, and mountUnbindable
+	pins   atomic.Int64  // open files, roots and working directories
 
 	// guarded by ns.mu
 	parent *Mount // nil of the namespace's root, and when unmounted
@@ -299,32 +300,8 @@ func (ns *Namespace) detach(m *Mount, lazy bool) ([]FileSystem, error) {
 	return unmounted, nil
 }
 
-// busy says whether an open file or working directory lies in m's file system. It knows only of
-// dentries that are pinned, so it looks at the tree.
-func (m *Mount) busy() bool {
-	var walk func(d *Dentry) bool
-	walk = func(d *Dentry) bool {
-		if d.pins.Load() > 0 {
-			return true
-		}
-		if d.dir == nil {
-			return false
-		}
-		d.dir.mu.Lock()
-		children := make([]*Dentry, 0, len(d.dir.children))
-		for _, c := range d.dir.children {
-			children = append(children, c)
-		}
-		d.dir.mu.Unlock()
-		for _, c := range children {
-			if walk(c) {
-				return true
-			}
-		}
-		return false
-	}
-	return walk(m.root)
-}
+// busy says whether a file that was opened through m is open, or a process has its root or working directory in m.
+func (m *Mount) busy() bool { return m.pins.Load() > 0 }
 
 // MountInfo is one line of /proc/mounts.
 type MountInfo struct {

@@ -320,7 +320,8 @@ func (c *Context) openTemporary(dirfd int32, path string, flags, mode uint32, re
 	if !ok {
 		return nil, unix.EOPNOTSUPP
 	}
-	i, err := t.Temporary(c, unix.S_IFREG|mode&0o7777&^c.Files.CurrentUmask(), flags&unix.O_EXCL == 0)
+	mode, _, _ = c.NewOwner(dir.Inode(), unix.S_IFREG|mode&0o7777)
+	i, err := t.Temporary(c, mode&^c.Files.CurrentUmask(), flags&unix.O_EXCL == 0)
 	if err != nil {
 		return nil, err
 	}

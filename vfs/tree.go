@@ -47,6 +47,9 @@ func (c *Context) create(p Path, name string, mode uint32, act func(dir Inode, m
 		return nil, err
 	}
 	if mode&unix.S_IFMT != unix.S_IFLNK {
+		// Whether a set-group-id directory takes the bit away is seen before the umask, which could hide that
+		// the group was to execute the file.
+		mode, _, _ = c.NewOwner(dir, mode)
 		mode &^= c.Files.CurrentUmask()
 	}
 	i, err := act(dir, mode)

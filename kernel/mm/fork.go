@@ -60,7 +60,11 @@ func (as *AddressSpace) copyTo(child *AddressSpace) error {
 			twin := *v
 			twin.flags &^= vmLocked | vmLockFault
 			if v.back != nil {
-				v.back.refs.Add(1)
+				if _, ok := v.back.file.(PerProcess); ok {
+					twin.back = newBacking(v.back.file)
+				} else {
+					v.back.refs.Add(1)
+				}
 			}
 			child.add(&twin)
 			if v.flags&(vmWipeOnFork|vmMayShare) != 0 {

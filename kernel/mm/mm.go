@@ -92,6 +92,12 @@ type Counted interface {
 	MapClose()
 }
 
+// PerProcess is a Counted Mappable that counts the processes that map it: a fork makes a mapping of its own.
+type PerProcess interface {
+	Counted
+	MapPerProcess()
+}
+
 // Tracked is a Mappable whose pages can go away, or become clean, while they are mapped. All
 // Mappables of one file return the same Mappings.
 type Tracked interface {

@@ -31,7 +31,7 @@ type Segment struct {
 	object
 	table    *Memory
 	size     uint64
-	attached atomic.Int64 // mappings; a fork's count with those that it copied
+	attached atomic.Int64 // mappings
 	creator  int32
 
 	// guarded by table.mu
@@ -51,6 +51,9 @@ const segmentDevice = 2
 
 // MapOpen counts a mapping.
 func (s *Segment) MapOpen() { s.attached.Add(1) }
+
+// MapPerProcess says that a fork's mapping counts like its parent's (shm_nattch in shmctl(2)).
+func (s *Segment) MapPerProcess() {}
 
 // MapClose uncounts it, and ends a segment that was to go.
 func (s *Segment) MapClose() {

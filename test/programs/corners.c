@@ -202,5 +202,29 @@ static void test_entropy(void)
 	close(fd);
 }
 
-TESTS({"append", test_append}, {"nowait", test_nowait}, {"nameless", test_nameless}, {"stream-address", test_stream_address},
+// A set-group-id directory takes the bit from files that its group was to execute, before the umask has a word. For
+// root, which may keep it, a child goes without the capability.
+static void test_group(void)
+{
+	struct stat st;
+
+	CHECK(make_dir());
+	if (geteuid() != 0)
+		return;
+	CHECK_EQ(chmod(dir, 0755), 0);
+	CHECK_EQ(mkdir("group", 0777), 0);
+	CHECK_EQ(chown("group", 0, 4711), 0);
+	CHECK_EQ(chmod("group", 02777), 0);
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		umask(010);
+		_exit(setresgid(4712, 4712, 4712) || setresuid(4712, 4712, 4712) || close(open("group/f", O_CREAT | O_WRONLY, 02777)) ||
+		      stat("group/f", &st) || st.st_gid != 4711 || (st.st_mode & 07777) != 0767);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
+TESTS({"append", test_append}, {"group", test_group}, {"nowait", test_nowait}, {"nameless", test_nameless}, {"stream-address", test_stream_address},
       {"coarse", test_coarse}, {"woken", test_woken}, {"entropy", test_entropy})

@@ -243,4 +243,21 @@ static void test_links(void)
 	CHECK_EQ(stale(), 0);
 }
 
-TESTS({"links", test_links}, {"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})
+// A mount is busy by what was opened through it, and not by what another mount of the same files has open.
+static void test_busy(void)
+{
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(mount("a", "b", NULL, MS_BIND, NULL), 0);
+	int fd = open("a/file", O_CREAT | O_RDWR, 0600);
+	CHECK_EQ(access("b/file", F_OK), 0);
+	CHECK_EQ(umount("b"), 0);
+	CHECK_EQ(mount("a", "b", NULL, MS_BIND, NULL), 0);
+	CHECK_EQ(chdir("b"), 0);
+	CHECK_ERR(umount("../b"), EBUSY);
+	CHECK_EQ(chdir(".."), 0);
+	CHECK_EQ(umount("b"), 0);
+	close(fd);
+	CHECK_EQ(stale(), 0);
+}
+
+TESTS({"busy", test_busy}, {"links", test_links}, {"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})

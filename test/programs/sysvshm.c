@@ -45,7 +45,7 @@ static void test_sharing(void)
 	pid_t pid = fork();
 	if (pid == 0) {
 		strcpy(a, "from the child");
-		_exit(shmdt(b));
+		_exit(shmctl(id, IPC_STAT, &ds) || ds.shm_nattch != 4 || shmdt(b));
 	}
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
