@@ -73,10 +73,13 @@ type Queue struct {
 	watchAt   time.Duration // until it fires
 }
 
-// The timer's delays: it doubles as long as nothing happens.
+// The timer's delays: it doubles as long as nothing happens, and begins anew when something does after it grew beyond
+// busyWatch. What gets lost does so when both sides are at work at the same time, and is found at the next check:
+// later ones are a precaution, for which an idle machine should not pay.
 const (
 	firstWatch = 5 * time.Millisecond
-	lastWatch  = 320 * time.Millisecond
+	busyWatch  = 64 * firstWatch
+	lastWatch  = 1024 * firstWatch
 )
 
 // keptTables is how many frames for indirect tables an idle queue keeps.
@@ -207,7 +210,7 @@ func (q *Queue) add(r *Request) error {
 	q.requests[r.head] = r
 	q.ring.publish(q.added, uint16(r.head))
 	q.added++
-	if !q.watching {
+	if !q.watching || q.watchAt > busyWatch {
 		q.watch(firstWatch)
 	}
 	return nil

@@ -449,3 +449,36 @@ func TestNeedsReset(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An idle queue is checked ever more seldom, and often again as soon as something happens.
+func TestIdleWatch(t *testing.T) {
+	f := newFake(0)
+	f.lazy = true
+	_, q := startFake(t, f)
+	frame, _ := metal.AllocFrame(metal.OwnerPageCache)
+	defer metal.Unref(frame)
+	add := func() {
+		r := &Request{In: []Buffer{{frame, 1}}, Done: func(*Request, uint32, error) {}}
+		if err := q.Submit(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func() time.Duration {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.watchAt
+	}
+	add()
+	for deadline := time.Now().Add(30 * time.Second); at() < 4*firstWatch && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if at() < 4*firstWatch {
+		t.Error("an idle queue is checked all the time")
+	}
+	q.mu.Lock()
+	q.watch(lastWatch)
+	q.mu.Unlock()
+	if add(); at() > busyWatch {
+		t.Errorf("the next check is in %v", at())
+	}
+}
