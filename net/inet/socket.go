@@ -483,6 +483,7 @@ func (s *Socket) Accept(*vfs.Context) (net.Socket, error) {
 	n.endpoint.Store(&endpoint)
 	n.Inherit(&s.Base)
 	endpoint.SocketOptions().SetDelayOption(s.ep().SocketOptions().GetDelayOption())
+	shrinkReceive(endpoint.SocketOptions())
 	s.mu.Lock()
 	n.kept = slices.Clone(s.kept)
 	s.mu.Unlock()
@@ -698,6 +699,9 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	}
 	if s.stream() && (m.Flags&unix.MSG_MORE != 0 || s.more.Load()) {
 		s.setMore(m.Flags&unix.MSG_MORE != 0)
+	}
+	if s.stream() {
+		shrinkSend(s.ep().SocketOptions())
 	}
 	begin := src.Done()
 	n, err := s.ep().Write(source{src}, options)

@@ -1,5 +1,6 @@
 // Netserver is what the tests of the network talk to: on all addresses, TCP and UDP echo on port 7, a drain
-// that answers with the sum on 9, a source of as many bytes as it is asked for on 19, and orders on 1.
+// that answers with the sum on 9, one that reads nothing until its peer has closed on 11, a source of as many bytes
+// as it is asked for on 19, and orders on 1.
 package main
 
 import (
@@ -19,6 +20,16 @@ func main() {
 		h := sha256.New()
 		io.Copy(h, c)
 		fmt.Fprintf(c, "%x", h.Sum(nil))
+	})
+	serve("11", func(c net.Conn) {
+		// The end of a peer that has much to say is an error, which asks for no bytes to be read.
+		for raw, _ := c.(*net.TCPConn).SyscallConn(); ; time.Sleep(time.Second) {
+			failed := 0
+			raw.Control(func(fd uintptr) { failed, _ = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR) })
+			if failed != 0 {
+				return
+			}
+		}
 	})
 	serve("19", func(c net.Conn) {
 		var n, begin int

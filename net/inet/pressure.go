@@ -1,0 +1,43 @@
+package inet
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip"
+
+	"elver/runtime/metal"
+)
+
+// What connections hold for peers that don't read, or for programs that don't, lies in the Go heap. It would fill
+// any machine, were each connection given what a lone one may have: so when the heap has grown large, or memory is
+// short, a connection holds less. One whose peer acknowledges what it is sent grows again (see netstack's
+// computeTCPSendBufferSize).
+const (
+	pressedBuffer = 32 << 10
+	leastBuffer   = minTCPBuffer
+)
+
+// allowance returns how large a connection's buffers may be now, 0 for as large as it likes.
+func allowance(f metal.Stats) int64 {
+	heap := f.ByOwner[metal.OwnerGoHeap]
+	switch {
+	case heap > f.Total/8*3 || f.Free < f.Reserve/4:
+		return leastBuffer
+	case heap > f.Total/4 || f.Free < f.Reserve/2:
+		return pressedBuffer
+	}
+	return 0
+}
+
+// shrinkSend has a connection hold less for its peer if it must. What it holds already stays: it takes nothing more
+// until that has gone.
+func shrinkSend(o *tcpip.SocketOptions) {
+	if most := allowance(metal.Frames()); most != 0 && o.GetSendBufferSize() > most {
+		o.SetSendBufferSize(most, false) // without a notice: nobody gets more room
+	}
+}
+
+// shrinkReceive has a new connection hold less for the program if it must.
+func shrinkReceive(o *tcpip.SocketOptions) {
+	if most := allowance(metal.Frames()); most != 0 && o.GetReceiveBufferSize() > most {
+		o.SetReceiveBufferSize(most, true)
+	}
+}
