@@ -18,6 +18,7 @@ const (
 	staticPIE kind = "glibc-static-pie"
 	staticExe kind = "glibc-static"
 	musl      kind = "musl-static"
+	dynamic   kind = "glibc-dynamic"
 	goProgram kind = "go"
 	rust      kind = "rust-static"
 	tiny      kind = "tiny" // without a compiler
@@ -74,6 +75,8 @@ func (b *building) make(k kind, name string) {
 		words = []string{"gcc", "-O2", "-fPIE", "-static-pie", "-pthread", "-o", b.path, source}
 	case staticExe:
 		words = []string{"gcc", "-O2", "-static", "-no-pie", "-pthread", "-o", b.path, source}
+	case dynamic:
+		words = []string{"gcc", "-O2", "-pthread", "-o", b.path, source}
 	case musl:
 		// Linux's own headers, which the wrapper leaves out, come after musl's.
 		words = []string{"musl-gcc", "-O2", "-static", "-pthread", "-idirafter", "/usr/include",
