@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"elver/kernel"
+	"elver/vfs"
 )
 
 // mount(2)
@@ -34,4 +35,27 @@ func sysUmount2(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, err
 	}
 	return 0, filesOf(t).Unmount(path, int(a.int(1)))
+}
+
+// pivot_root(2)
+func sysPivotRoot(t *kernel.Thread, a *args) (uint64, error) {
+	newRoot, err := pathAt(t, a.arg(0))
+	if err != nil {
+		return 0, err
+	}
+	putOld, err := pathAt(t, a.arg(1))
+	if err != nil {
+		return 0, err
+	}
+	from, to, err := filesOf(t).PivotRoot(newRoot, putOld)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range t.Kernel().Processes() {
+		if files, ok := p.Attach.(*vfs.Files); ok {
+			files.Repoint(from, to)
+		}
+	}
+	filesOf(t).Files.Repoint(from, to)
+	return 0, nil
 }

@@ -185,7 +185,7 @@ var rows = [...]row{
 	{152, "munlockall", sysMunlockall, params{}, none, ""},
 	{153, "vhangup", nil, params{}, none, ""},
 	{154, "modify_ldt", nil, params{signed, pointer, size}, none, ""},
-	{155, "pivot_root", nil, params{path, path}, none, ""},
+	{155, "pivot_root", sysPivotRoot, params{path, path}, none, ""},
 	{156, "_sysctl", nil, params{pointer}, none, ""},
 	{157, "prctl", sysPrctl, params{prctlOption, prctlArg, hex, hex, hex}, none, ""},
 	{158, "arch_prctl", sysArchPrctl, params{archCode, archArg}, none, ""},

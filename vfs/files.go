@@ -166,6 +166,16 @@ func (f *Files) setRoot(p Path) {
 	old.unpin()
 }
 
+// Repoint makes root and working directory to where they are from.
+func (f *Files) Repoint(from, to Path) {
+	if f.Root() == from {
+		f.setRoot(to)
+	}
+	if f.CWD() == from {
+		f.setCWD(to)
+	}
+}
+
 // Name returns the absolute path of p as the process sees it, with " (deleted)" behind it when the
 // name is gone, as /proc/PID/fd shows it.
 func (f *Files) Name(p Path) string {

@@ -239,6 +239,66 @@ func (ns *Namespace) setPropagation(at Path, flags uint64) error {
 	return nil
 }
 
+// within says whether p is beneath top, or it, mounts between them followed. Precondition: mu and renameMu are held.
+func (ns *Namespace) within(p, top Path) bool {
+	for p.Mount != top.Mount {
+		if p.Mount == nil || p.Mount.parent == nil {
+			return false
+		}
+		p = Path{p.Mount.parent, p.Mount.point}
+	}
+	return p.Dentry.within(top.Dentry)
+}
+
+// pivot makes the mount whose root is to the one at root, which goes to put: EINVAL, EBUSY, ENOENT, as pivot_root(2)
+// has them. Linux refuses to move the root of an initramfs; here that is no other than any.
+func (ns *Namespace) pivot(root, to, put Path) error {
+	renameMu.RLock()
+	defer renameMu.RUnlock()
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if to.Mount == nil || put.Mount == nil || to.Mount.gone || put.Mount.gone || root.Mount.gone {
+		return unix.EINVAL
+	}
+	if to.Dentry.removed.Load() || put.Dentry.removed.Load() {
+		return unix.ENOENT
+	}
+	old, m := root.Mount, to.Mount
+	if m == old || put.Mount == old {
+		return unix.EBUSY
+	}
+	if !root.isMountRoot() || !to.isMountRoot() || m.parent == nil || !ns.within(put, to) || !ns.within(to, root) {
+		return unix.EINVAL
+	}
+	delete(ns.points, mountKey{m.parent, m.point})
+	m.point.mounts.Add(-1)
+	m.parent, m.point = old.parent, old.point
+	if old.parent == nil {
+		ns.root = m
+	} else {
+		ns.points[mountKey{m.parent, m.point}] = m
+	}
+	old.parent, old.point = put.Mount, put.Dentry
+	put.Dentry.mounts.Add(1)
+	ns.points[mountKey{put.Mount, put.Dentry}] = old
+	ns.sort()
+	ns.changed()
+	return nil
+}
+
+// sort puts each mount behind its parent in the list. Precondition: mu is held.
+func (ns *Namespace) sort() {
+	children := map[*Mount][]*Mount{}
+	for _, m := range ns.list {
+		children[m.parent] = append(children[m.parent], m)
+	}
+	sorted := append(make([]*Mount, 0, len(ns.list)), children[nil]...)
+	for k := 0; k < len(sorted); k++ {
+		sorted = append(sorted, children[sorted[k]]...)
+	}
+	ns.list = sorted
+}
+
 // Detach unmounts m: EBUSY if other mounts stand in it, unless lazy, when they go with it.
 func (ns *Namespace) Detach(m *Mount, lazy bool) error {
 	gone, err := ns.detach(m, lazy)

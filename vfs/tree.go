@@ -709,6 +709,28 @@ func (c *Context) moveMount(source string, to Path) error {
 	return nil
 }
 
+// PivotRoot is pivot_root(2) for the process that calls it, and returns the places of the old root and the new: whose root
+// or working directory was the old one is to have the new one, by Repoint.
+func (c *Context) PivotRoot(newRoot, putOld string) (from, to Path, err error) {
+	if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
+		return from, to, unix.EPERM
+	}
+	to, err = c.walk(AtCWD, newRoot, 0)
+	if err != nil {
+		return from, to, err
+	}
+	put, err := c.walk(AtCWD, putOld, 0)
+	if err != nil {
+		return from, to, err
+	}
+	if !to.Dentry.isDir() || !put.Dentry.isDir() {
+		return from, to, unix.ENOTDIR
+	}
+	from = c.Files.Root()
+	ns := c.Files.Namespace()
+	return from, to, ns.pivot(from, to, ns.top(put))
+}
+
 // Unmount is umount2(2).
 func (c *Context) Unmount(target string, flags int) error {
 	if flags&^(unix.MNT_FORCE|unix.MNT_DETACH|unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW) != 0 {
@@ -724,6 +746,9 @@ func (c *Context) Unmount(target string, flags int) error {
 	}
 	if !c.Creds.HasCap(unix.CAP_SYS_ADMIN) {
 		return unix.EPERM
+	}
+	if p.Mount != nil {
+		p = p.Mount.ns.top(p) // of a root or working directory, what was mounted on it later
 	}
 	if !p.isMountRoot() {
 		return unix.EINVAL

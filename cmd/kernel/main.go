@@ -130,7 +130,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 	root, err := newRoot(machine, devices, info, params, program, terminal.Console, tree.Config{
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
-		Elver:   map[string]func() string{"counters": func() string { return counters(k, network, shares) }, "goroutines": goroutines, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
+		Elver:   map[string]func() string{"counters": func() string { return counters(k, network, shares) }, "goroutines": goroutines, "idle": idle, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
 		Net:     procNet(network), NetSettings: netSettings(network),
 		DropNames: func() { shares.DropFids() },
 	})

@@ -79,6 +79,9 @@ func Nanotime() int64
 // TSCFrequency returns how many TSC ticks a second has.
 func TSCFrequency() uint64
 
+// IdleTime returns for how many nanoseconds the CPU was halted.
+func IdleTime() int64
+
 // SetTSCFrequency replaces the measured frequency by one that the hypervisor told.
 func SetTSCFrequency(hz uint64)
 

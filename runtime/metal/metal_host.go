@@ -212,6 +212,9 @@ func Nanotime() int64 { return int64(time.Since(started)) }
 // TSCFrequency returns how many TSC ticks a second has.
 func TSCFrequency() uint64 { return uint64(time.Second) }
 
+// IdleTime returns for how many nanoseconds the CPU was halted: on the host that isn't known.
+func IdleTime() int64 { return 0 }
+
 // CondResched lets other goroutines run if the caller has had the CPU for a whole time slice. Loops
 // over work whose size the program chose call it.
 func CondResched() {}

@@ -158,7 +158,7 @@ var table = [...]Call{
 	{152, "munlockall", Served, ""},
 	{153, "vhangup", Missing, ""},
 	{154, "modify_ldt", Missing, ""},
-	{155, "pivot_root", Missing, ""},
+	{155, "pivot_root", Served, ""},
 	{156, "_sysctl", Missing, ""},
 	{157, "prctl", Served, ""},
 	{158, "arch_prctl", Served, ""},

@@ -4,7 +4,11 @@
 //
 //	make bench
 //	make bench BENCH_LINUX=bzImage    beside Linux in the same VM
+//	make bench BENCH_LINUX=bzImage BENCH_LINUX_MODULES=/lib/modules/VERSION    and its 9p, if that is in modules
 //	go run ./test/bench 'redis|http'  only what the regular expression finds
+//
+// The counter goes on while the CPU is halted, as it is when the host's 9p server works: the rows of 9p leave that time
+// out, as the kernels tell it. Linux mounts with cache=loose, and with messages as large as Elver's.
 //
 // Each thing is measured in a VM of its own, so that one that fails leaves the
 // others alone.
@@ -23,6 +27,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"elver/test/tinyelf"
@@ -75,6 +80,10 @@ var rows = []row{
 	{"fork-files", "the same with 1000 open files", 0},
 	{"exec", "vfork, exec of a static program and wait", 0},
 	{"pipeline", "shell that runs a pipeline of three", 0},
+	{"9p-read", "MiB of a file on 9p, 64 KiB at a time", 0},
+	{"9p-read-again", "the same from the page cache", 0},
+	{"9p-walk", "readdir and stat over a tree on 9p, per file", 0},
+	{"9p-walk-again", "the same again", 0},
 }
 
 // network says whether a client on the host measures the row.
@@ -111,6 +120,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	device, err := share(dir)
+	if err != nil {
+		return err
+	}
 	wanted := regexp.MustCompile("")
 	if len(os.Args) > 1 {
 		if wanted, err = regexp.Compile(os.Args[1]); err != nil {
@@ -126,7 +139,7 @@ func run() error {
 	image := os.Getenv("BENCH_LINUX")
 	linux := map[string]int{}
 	if image != "" && slices.ContainsFunc(shown, func(r row) bool { return !r.network() }) {
-		if linux, err = onLinux(image, tree); err != nil {
+		if linux, err = onLinux(image, tree, device); err != nil {
 			return err
 		}
 	}
@@ -148,9 +161,11 @@ func run() error {
 				err = errors.New("not measured")
 			}
 		case row.key == "pipeline":
-			cost, err = onElver(tree, "/init pipeline", row.key)
+			cost, err = onElver(row.key, skipIdle, "-initrd", tree, "-append", "/init pipeline")
+		case strings.HasPrefix(row.key, "9p-"):
+			cost, err = onElver(row.key, keepIdle, append(device, "-initrd", program, "-append", `vfs.fstab=[ "bench:/share:9pfs" ] -- `+row.key)...)
 		default:
-			cost, err = onElver(program, row.key, row.key)
+			cost, err = onElver(row.key, skipIdle, "-initrd", program, "-append", row.key)
 		}
 		mark := ""
 		if err == nil && row.limit != 0 && cost > row.limit {
@@ -187,13 +202,27 @@ func number(n int) string {
 	return s
 }
 
+// Idle time is skipped, or passes as on the host: a machine that waits for the host would see years pass otherwise, and
+// its timers with them.
+const (
+	skipIdle = "shift=0,sleep=off"
+	keepIdle = "shift=0,sleep=on"
+)
+
+// To a CPU with ERMS and FSRM, Linux copies and clears by REP MOVSB and REP STOSB, of which QEMU counts every byte. So it
+// gets one without, and takes eight bytes at a time.
+const (
+	anyCPU   = "max"
+	linuxCPU = "max,-erms,-fsrm"
+)
+
 // boot runs a VM that counts instructions and returns what it wrote to its
 // serial line.
-func boot(timeout time.Duration, args ...string) ([]byte, error) {
+func boot(timeout time.Duration, cpu, icount string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
-		"-accel", "tcg", "-cpu", "max", "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-m", "256", "-nodefaults", "-display", "none",
+		"-accel", "tcg", "-cpu", cpu, "-icount", icount, "-rtc", "base=2026-01-01,clock=vm", "-m", "256", "-nodefaults", "-display", "none",
 		"-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -214,9 +243,9 @@ func boot(timeout time.Duration, args ...string) ([]byte, error) {
 
 var line = regexp.MustCompile(`bench (\S+) (\d+)`)
 
-// onElver boots an initrd with args, and returns what it prints for key.
-func onElver(initrd, args, key string) (int, error) {
-	out, err := boot(2*time.Minute, "-kernel", kernel, "-initrd", initrd, "-append", args)
+// onElver boots Elver, and returns what the program prints for key.
+func onElver(key, icount string, args ...string) (int, error) {
+	out, err := boot(2*time.Minute, anyCPU, icount, append([]string{"-kernel", kernel}, args...)...)
 	if err != nil {
 		return 0, err
 	}
@@ -288,14 +317,14 @@ func entry(dir string) (int, error) {
 	}
 	port := filepath.Join(dir, "port")
 	devices := []string{"-chardev", "file,id=port,path=" + port, "-device", "isa-debugcon,iobase=0xe9,chardev=port", "-initrd", program}
-	if out, err := boot(time.Minute, append(devices, "-kernel", probing)...); err != nil {
+	if out, err := boot(time.Minute, anyCPU, skipIdle, append(devices, "-kernel", probing)...); err != nil {
 		return 0, fmt.Errorf("probing the firmware: %w (%q)", err, out)
 	}
 	begin, err := os.ReadFile(port)
 	if err != nil || len(begin) != 8 {
 		return 0, fmt.Errorf("probing the firmware: %d bytes came, %v", len(begin), err)
 	}
-	end, err := boot(time.Minute, append(devices, "-kernel", kernel)...)
+	end, err := boot(time.Minute, anyCPU, skipIdle, append(devices, "-kernel", kernel)...)
 	if err != nil || len(end) != 8 {
 		return 0, fmt.Errorf("the program wrote %q, %v", end, err)
 	}
@@ -312,8 +341,55 @@ func archive(dir, program string) (string, error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: no pipeline is measured:", err)
 	}
+	drivers, err := linuxDrivers(os.Getenv("BENCH_LINUX_MODULES"))
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, "initramfs")
-	return path, os.WriteFile(path, initramfs(data, shell), 0o666)
+	return path, os.WriteFile(path, initramfs(data, shell, drivers), 0o666)
+}
+
+// linuxDrivers returns the modules that Linux mounts a 9p share with, in the order in which they need each other. A
+// kernel may have some of them built in.
+func linuxDrivers(dir string) (drivers [][]byte, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	for _, name := range []string{
+		"drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_modern_dev", "drivers/virtio/virtio_pci_legacy_dev",
+		"drivers/virtio/virtio_pci", "fs/netfs/netfs", "fs/fscache/fscache", "net/9p/9pnet", "net/9p/9pnet_virtio", "fs/9p/9p",
+	} {
+		module, err := os.ReadFile(filepath.Join(dir, "kernel", name+".ko"))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		drivers = append(drivers, module)
+	}
+	return drivers, nil
+}
+
+// share makes a folder with a large file and a tree of small ones, and returns the arguments of QEMU for it.
+func share(dir string) ([]string, error) {
+	const folders, files, dataBytes = 20, 50, 32 << 20
+	root := filepath.Join(dir, "share")
+	for d := range folders {
+		folder := filepath.Join(root, "tree", strconv.Itoa(d))
+		if err := os.MkdirAll(folder, 0o777); err != nil {
+			return nil, err
+		}
+		for f := range files {
+			if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(f)), []byte("text\n"), 0o666); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "data"), bytes.Repeat([]byte("0123456789abcde\n"), dataBytes/16), 0o666); err != nil {
+		return nil, err
+	}
+	return []string{"-fsdev", "local,id=bench,security_model=none,path=" + root, "-device", "virtio-9p-pci,fsdev=bench,mount_tag=bench"}, nil
 }
 
 // busybox returns Debian's static busybox, which is fetched and unpacked where the tests keep it.
@@ -335,9 +411,9 @@ func busybox() ([]byte, error) {
 }
 
 // onLinux boots a Linux image with an archive in which the program is init.
-func onLinux(image, initrd string) (map[string]int, error) {
-	out, err := boot(20*time.Minute, "-kernel", image, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable")
+func onLinux(image, initrd string, device []string) (map[string]int, error) {
+	out, err := boot(20*time.Minute, linuxCPU, keepIdle, append(device, "-kernel", image, "-initrd", initrd,
+		"-append", "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable")...)
 	if err != nil {
 		return nil, fmt.Errorf("booting %s: %w", image, err)
 	}
@@ -351,13 +427,17 @@ func onLinux(image, initrd string) (map[string]int, error) {
 	return costs, nil
 }
 
-// initramfs is a newc archive with /dev/console, /init and, unless it is empty, /busybox.
-func initramfs(init, busybox []byte) []byte {
+// initramfs is a newc archive with /dev/console, /init, /busybox unless it is empty, and drivers as /modules/a and so on.
+func initramfs(init, busybox []byte, drivers [][]byte) []byte {
 	var a cpio
 	a.begin()
 	a.add(0o100755, 0, 0, "init", init)
 	if len(busybox) > 0 {
 		a.add(0o100755, 0, 0, "busybox", busybox)
+	}
+	a.add(0o40755, 0, 0, "modules", nil)
+	for i, driver := range drivers {
+		a.add(0o100644, 0, 0, "modules/"+string(rune('a'+i)), driver)
 	}
 	return a.end()
 }

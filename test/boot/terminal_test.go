@@ -194,6 +194,67 @@ func TestMonitorKey(t *testing.T) {
 	term.end(125)
 }
 
+// TestFullScreen edits and looks at a text on the whole screen of the serial line, whose size they know: by
+// busybox's programs, and by Debian's in the long test.
+func TestFullScreen(t *testing.T) {
+	type step struct{ send, expect string }
+	const alternate, normal = "\x1b[?1049h", "\x1b[?1049l" // the screen beside that of the shell
+	type row struct {
+		name, program string
+		debian        bool
+		steps         []step
+		text          string // the last lines of the file at the end
+	}
+	rows := []row{
+		{"vi", "busybox vi text", false, []step{
+			{"", alternate}, {"", "\x1b[32;1Hline 32"}, {"", "\x1b[33;1H\x1b[K- text 1/100 1%"},
+			{"G", "- text 100/100 100%"}, {"onew line\x1b", "- text [Modified] 101/101"}, {":wq\r", normal}, {"", "# "},
+		}, "line 100/new line/"},
+		{"less", "busybox less text", false, []step{{"", "line 32"}, {" ", "line 64"}, {"/line 99\r", "line 99"}, {"q", "# "}}, "line 99/line 100/"},
+	}
+	if soak {
+		rows = append(rows, []row{
+			{"vim", "vim.tiny -u NONE text", true, []step{
+				{"", alternate}, {"", "line 32"}, {"Goby vim\x1b", ""}, {":w\r", "written"}, {":q\r", normal}, {"", "# "},
+			}, "line 100/by vim/"},
+			{"nano", "nano text", true, []step{
+				{"", alternate}, {"", "GNU nano"}, {"", "line 1"}, {"by nano\r", ""}, {"\x0f", "File Name to Write"}, {"\r", "Wrote 101 lines"}, {"\x18", normal}, {"", "# "},
+			}, "line 99/line 100/"},
+			{"Debian's less", "less text", true, []step{
+				{"", alternate}, {"", "line 32"}, {"G", "line 100"}, {"?line 50\r", "line 50"}, {"q", normal}, {"", "# "},
+			}, "line 99/line 100/"},
+		}...)
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			var v vm
+			if row.debian {
+				v = vm{script: []string{"-e", soakRoot.dir(t)}, args: `env.vars=[ "TERM=xterm" "PS1=# " ] -- bash --norc --noprofile -i`, mem: 512}
+			} else {
+				v = vm{program: busybox(t), args: "busybox sh"}
+			}
+			term := onTerminal(t, v.command())
+			term.expect("# ")
+			term.send("cd $(mktemp -d); for i in $(seq 100); do echo line $i; done >text; stty size\r")
+			term.expect("33 99")
+			term.expect("# ")
+			term.send(row.program + "\r")
+			term.expect("\r\n")
+			for _, s := range row.steps {
+				term.send(s.send)
+				if s.expect != "" {
+					term.expect(s.expect)
+				}
+			}
+			term.send("stty -a | grep -c -- ' icanon'; tail -n 2 text | tr '\\n' '/'; rm -r \"$PWD\"; exit 3\r")
+			term.expect("1\r\n")
+			term.expect(row.text)
+			term.end(3)
+		})
+	}
+}
+
 // TestNoAddedReturns: without a terminal nothing turns \n into \r\n, on the
 // plain command line neither.
 func TestNoAddedReturns(t *testing.T) {

@@ -1,6 +1,7 @@
 // Binding, moving and propagation of mounts. Needs privileges, and works in a file system of its own.
 #include "check.h"
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/select.h>
@@ -17,6 +18,7 @@ static int fresh(void)
 	if (!made && !mkdtemp(dir))
 		return -1;
 	made = 1;
+	mkdir(dir, 0700); // the last of the tests that share it takes it away
 	if (chdir("/") || mount("none", dir, "tmpfs", 0, NULL) || mount(NULL, dir, NULL, MS_PRIVATE, NULL))
 		return -1;
 	return chdir(dir) || mkdir("a", 0755) || mkdir("b", 0755) || mkdir("c", 0755);
@@ -260,4 +262,80 @@ static void test_busy(void)
 	CHECK_EQ(stale(), 0);
 }
 
-TESTS({"busy", test_busy}, {"links", test_links}, {"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation})
+static int pivot_root(const char *to, const char *put) { return (int)syscall(SYS_pivot_root, to, put); }
+
+// In a mount namespace of its own where there are such, and there and back again where there is but one.
+static void test_pivot_root(void)
+{
+	char back[64], cwd[64];
+	int ends[2];
+
+	// What takes the directory away, from the tree that it stands in.
+	CHECK_EQ(pipe(ends), 0);
+	if (fork() == 0) {
+		close(ends[1]);
+		_exit(read(ends[0], back, 1) == 0 && rmdir(dir));
+	}
+	if (unshare(CLONE_NEWNS) == 0)
+		CHECK_EQ(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL), 0);
+	CHECK_EQ(fresh(), 0);
+	CHECK_EQ(tmpfs_with_file("a", "a/f"), 0);
+	CHECK_EQ(mkdir("a/old", 0755), 0);
+	CHECK_EQ(mkdir("a/old/sub", 0755), 0);
+	CHECK_ERR(pivot_root("nowhere", "a/old"), ENOENT);
+	CHECK_ERR(pivot_root("a", "a/f"), ENOTDIR);
+	CHECK_ERR(pivot_root("b", "b"), EINVAL);	    // nothing is mounted there
+	CHECK_ERR(pivot_root("a", "c"), EINVAL);	    // not beneath the new root
+	CHECK_ERR(pivot_root("/", "/"), EBUSY);
+	CHECK_ERR(pivot_root(NULL, "a/old"), EFAULT);
+	pid_t child = fork();
+	if (child == 0) {
+		int ok = setresuid(1, 1, 1) == 0 && pivot_root("a", "a/old") == -1 && errno == EPERM;
+		_exit(!ok);
+	}
+	int status;
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	// Others of the same root get the new one, too; a working directory elsewhere stays.
+	int go[2], told[2];
+	char c;
+	CHECK(pipe(go) == 0 && pipe(told) == 0);
+	child = fork();
+	if (child == 0) {
+		int ok = chdir("/") == 0 && write(told[1], "x", 1) == 1 && read(go[0], &c, 1) == 1 && access("/f", F_OK) == 0 &&
+			 access("f", F_OK) == 0 && getcwd(cwd, sizeof cwd) && strcmp(cwd, "/") == 0;
+		_exit(!ok);
+	}
+	CHECK_EQ(read(told[0], &c, 1), 1);
+	CHECK_EQ(pivot_root("a", "a/old"), 0);
+	CHECK_EQ(write(go[1], "x", 1), 1);
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	CHECK_EQ(access("/f", F_OK), 0);
+	CHECK_EQ(access("/old/proc/self", F_OK), 0);
+	CHECK_ERR(access("/proc", F_OK), ENOENT);
+	CHECK(getcwd(cwd, sizeof cwd) != NULL);
+	snprintf(back, sizeof back, "/old%s", dir);
+	CHECK_EQ(strcmp(cwd, back), 0);
+	CHECK_EQ(access("b", F_OK), 0);
+	// And back.
+	snprintf(back, sizeof back, "/old%s/c", dir);
+	CHECK_EQ(chdir("/"), 0);
+	CHECK_EQ(pivot_root("/old", back), 0);
+	CHECK_EQ(access("/proc/self", F_OK), 0);
+	CHECK(getcwd(cwd, sizeof cwd) != NULL);
+	CHECK_EQ(strcmp(cwd, "/"), 0);
+	CHECK_EQ(chdir(dir), 0);
+	CHECK_EQ(access("c/f", F_OK), 0);
+	// One on top of the other, as container runtimes do it.
+	CHECK_EQ(chdir("c"), 0);
+	CHECK_EQ(pivot_root(".", "."), 0);
+	CHECK_EQ(access("/f", F_OK), 0);
+	CHECK_EQ(chdir("/"), 0);
+	CHECK_EQ(access("f", F_OK), 0);
+	CHECK_EQ(umount2(".", MNT_DETACH), 0);
+	CHECK_EQ(access("/f", F_OK), 0);
+	CHECK_ERR(access("/proc", F_OK), ENOENT);
+}
+
+TESTS({"busy", test_busy}, {"links", test_links}, {"bind", test_bind}, {"ended", test_ended}, {"move", test_move}, {"poll", test_poll}, {"propagation", test_propagation}, {"pivot_root", test_pivot_root})

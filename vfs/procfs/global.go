@@ -120,8 +120,7 @@ func (f *FS) addGlobal(top *dir) {
 	top.constant("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
 	top.file("uptime", func(*vfs.Context) string {
 		ns := kernel.Monotonic()
-		user, system := f.cpuTime()
-		idle := max(ns-user-system, 0)
+		idle := metal.IdleTime()
 		return fmt.Sprintf("%d.%02d %d.%02d\n", ns/1e9, ns/1e7%100, idle/1e9, idle/1e7%100)
 	})
 	top.constant("version", OSType+" version "+OSRelease+" (elver@elver) (go) "+OSVersion)
@@ -299,7 +298,7 @@ func (f *FS) cpuTime() (user, system int64) {
 func (f *FS) stat() string {
 	user, system := f.cpuTime()
 	now := kernel.Monotonic()
-	idle := max(now-user-system, 0)
+	idle := metal.IdleTime()
 	line := fmt.Sprintf("%d 0 %d %d 0 0 0 0 0 0", ticks(user), ticks(system), ticks(idle))
 	runnable := 1
 	if f.config.Kernel != nil {

@@ -25,6 +25,7 @@ var metalClock = struct {
 	timerScale uint64       // APIC timer ticks of a nanosecond, times 1<<32; 0: TSC deadline mode
 	apic       uintptr
 	x2apic     bool
+	idle       uint64 // TSC ticks that the CPU was halted
 }{scale: 1 << 32}
 
 // metalTimeSlice is how long a goroutine, or the program, runs before others have their turn: as on a
@@ -283,7 +284,9 @@ func metalIdleClosed(deadline int64) {
 	if deadline != metalForever && (metalClock.armed == 0 || deadline < metalClock.armed) {
 		metalArm(deadline)
 	}
+	halted := metalRDTSC()
 	metalHalt()
+	metalClock.idle += metalRDTSC() - halted
 }
 
 // metalBeforeUser arms the timer, if it isn't already, for the end of the time slice or the next Go
@@ -348,6 +351,9 @@ func metal_SetTSCFrequency(hz uint64) {
 
 //go:linkname metal_TSCFrequency elver/runtime/metal.TSCFrequency
 func metal_TSCFrequency() uint64 { return metalClock.frequency }
+
+//go:linkname metal_IdleTime elver/runtime/metal.IdleTime
+func metal_IdleTime() int64 { return int64(metalScale(metalClock.idle, metalClock.scale)) }
 
 //go:linkname metal_Clock elver/runtime/metal.Clock
 func metal_Clock() (tsc, scale uint64, ns int64) {

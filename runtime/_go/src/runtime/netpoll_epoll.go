@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"internal/runtime/atomic"
+	"internal/runtime/sys"
 	"unsafe"
 )
 
@@ -13,7 +14,7 @@ import (
 var metalIRQ = struct {
 	pending uint32    // how many vectors are noted
 	slice   int64     // nanotime at which the running slice ends
-	noted   [256]bool // by vector
+	noted   [4]uint64 // a bit for each vector
 	waiter  [256]guintptr
 	wake    atomic.Uint32 // netpollBreak's
 }{slice: 1}
@@ -56,14 +57,25 @@ func metalTakeIRQs() gList {
 		return list
 	}
 	metalIRQ.pending = 0
-	for v := range metalIRQ.noted {
-		if gp := metalIRQ.waiter[v].ptr(); gp != nil && metalIRQ.noted[v] {
-			metalIRQ.noted[v] = false
-			metalIRQ.waiter[v] = 0
-			list.push(gp)
+	for word, bits := range metalIRQ.noted {
+		for ; bits != 0; bits &= bits - 1 {
+			v := uint8(word<<6 + sys.TrailingZeros64(bits))
+			if gp := metalIRQ.waiter[v].ptr(); gp != nil {
+				metalUnnote(v)
+				metalIRQ.waiter[v] = 0
+				list.push(gp)
+			}
 		}
 	}
 	return list
+}
+
+// metalUnnote forgets that vector is noted, and says whether it was.
+func metalUnnote(vector uint8) bool {
+	word, bit := &metalIRQ.noted[vector>>6], uint64(1)<<(vector&63)
+	was := *word&bit != 0
+	*word &^= bit
+	return was
 }
 
 func metalReadyIRQs() {
@@ -77,8 +89,7 @@ func metalReadyIRQs() {
 //
 //go:linkname metal_WaitIRQ elver/runtime/metal.WaitIRQ
 func metal_WaitIRQ(vector uint8) {
-	if metalIRQ.noted[vector] {
-		metalIRQ.noted[vector] = false
+	if metalUnnote(vector) {
 		return
 	}
 	gopark(metalCommitIRQ, unsafe.Pointer(&metalIRQ.waiter[vector]), waitReasonIOWait, traceBlockNet, 2)
@@ -99,7 +110,7 @@ func metalNote(vector uintptr) {
 	case metalVectorTimer:
 		metalClock.armed = 0
 	default:
-		metalIRQ.noted[vector&255] = true
+		metalIRQ.noted[vector>>6&3] |= 1 << (vector & 63)
 		metalIRQ.pending++
 	}
 	metalAPICWrite(metalAPICEOI, 0)
