@@ -212,7 +212,7 @@ func (l *local) transferred(t *kernel.Thread, d *vfs.Description, c vectorCall, 
 		err = nil
 	}
 	if n > 0 && c.flags&(unix.RWF_DSYNC|unix.RWF_SYNC) != 0 && d.Seekable() {
-		if err = d.Sync(c.flags&unix.RWF_SYNC == 0); err != nil {
+		if err = d.SyncWritten(c.flags&unix.RWF_SYNC == 0); err != nil {
 			n = 0
 		}
 	}

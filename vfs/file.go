@@ -422,11 +422,19 @@ func (d *Description) Write(c *Context, src *mm.Buffer) (int, error) {
 func (d *Description) written(n int, err error) (int, error) {
 	d.moved(n, unix.IN_MODIFY)
 	if f := d.flags.Load(); f&unix.O_DSYNC != 0 && n > 0 && d.seekable {
-		if e := d.Sync(f&unix.O_SYNC != unix.O_SYNC); e != nil {
+		if e := d.SyncWritten(f&unix.O_SYNC != unix.O_SYNC); e != nil {
 			return 0, e
 		}
 	}
 	return n, err
+}
+
+// SyncWritten is Sync for a write that asks for it: what has nothing to sync, such as a device, takes it.
+func (d *Description) SyncWritten(dataOnly bool) error {
+	if s, ok := d.file.(Syncer); ok {
+		return s.Sync(dataOnly)
+	}
+	return nil
 }
 
 // Append writes at the end, wherever the offset is, which with move goes behind what is written (RWF_APPEND of

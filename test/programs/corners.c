@@ -51,6 +51,10 @@ static void test_append(void)
 	CHECK_EQ(write(fd, "Z", 1), 1);
 	CHECK_EQ(pwrite(fd, "Y", 1, 1), 1);
 	close(fd);
+	fd = open("/dev/null", O_WRONLY | O_SYNC); // which has no disk to wait for
+	CHECK_EQ(write(fd, "Z", 1), 1);
+	CHECK_EQ(pwritev2_(fd, "Z", -1, RWF_DSYNC), 1);
+	close(fd);
 }
 
 // RWF_NOWAIT doesn't wait for a pipe, neither of preadv2 nor of Linux AIO.
