@@ -108,6 +108,7 @@ func ExecuteAt(t *kernel.Thread, dirFD int32, name string, argv, env []string, f
 		file.Release()
 		return err
 	}
+	space.DisableLarge(t.MM().LargeDisabled())
 	var creds *kernel.Credentials
 	var secure bool
 	clearing := uint32(perReadImpliesExec)

@@ -103,11 +103,12 @@ func sysPrctl(t *kernel.Thread, a *args) (uint64, error) {
 		if v != 0 || !noMore {
 			return 0, unix.EINVAL
 		}
-		return 0, nil
+		return uint64(truth(t.MM().LargeDisabled())), nil
 	case unix.PR_SET_THP_DISABLE:
 		if !noMore {
 			return 0, unix.EINVAL
 		}
+		t.MM().DisableLarge(v != 0)
 		return 0, nil
 	case unix.PR_GET_SECCOMP:
 		mode, _ := t.Seccomp()

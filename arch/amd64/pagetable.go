@@ -33,6 +33,7 @@ const (
 	pageSize      = 1 << pageShift
 	levelBits     = 9
 	entries       = 1 << levelBits
+	slotShift     = pageShift + levelBits
 	userHalf      = entries / 2
 	rootShift     = pageShift + 3*levelBits
 	userTableEnd  = uint64(1) << (rootShift + levelBits - 1)
@@ -59,6 +60,10 @@ func Index(va uint64) int { return int(va>>pageShift) & (entries - 1) }
 // present, Drop for the frame that nobody maps any more. Nothing is promised to the CPU or given back
 // until Flush. A new entry in place of one that was not present needs neither.
 //
+// An entry one level above the leaves may be large: it maps LeafSpan bytes in one frame of as many. For each there is
+// a table in reserve, so that it can always be split into a leaf table, whoever needs one. Who asks for leaf
+// entries, by Entry, Lookup or Next, never meets a large one: it is split first. Slot, Peek and Walk show them.
+//
 // A PageTable has no lock: the address space's protects it. Init makes one for the CPU, InitSparse one
 // that is merely a sparse array of frames.
 type PageTable struct {
@@ -66,12 +71,17 @@ type PageTable struct {
 	tables uint64 // frames of tables, the root included
 
 	leaf     *Table // the leaf table that Entry found last, nil for none
+	leafSlot *Entry // what points to it
 	leafBase uint64
+
+	spare uint64 // the first of the tables in reserve, which hold the address of the next; one for each large entry
 
 	changedFrom, changedTo uint64 // what the TLB may know wrongly; empty if from >= to
 	unlinked               bool   // tables were unlinked: the paging-structure caches may know them
 	dropped                int
 	drops                  [64]uint64 // frames to be unreferenced after the TLB forgot them
+	droppedLarge           int
+	dropsLarge             [8]uint64 // and frames of LeafSpan bytes
 }
 
 // Init makes the root table, whose upper half is the kernel's. It returns false if no frame is free.
@@ -124,14 +134,53 @@ func (t *PageTable) Root() uint64 { return t.root }
 func (t *PageTable) Tables() uint64 { return t.tables }
 
 // Entry returns the leaf entry of va, making the tables that lead to it. It returns nil if no frame
-// is free for a table. The pointer is good until FreeTables or Destroy.
+// is free for a table. The pointer is good until FreeTables, SetLarge or Destroy.
 func (t *PageTable) Entry(va uint64) *Entry {
 	base := va &^ (LeafSpan - 1)
 	if t.leaf != nil && t.leafBase == base {
 		return &t.leaf[Index(va)]
 	}
+	slot := t.Slot(va)
+	if slot == nil {
+		return nil
+	}
+	switch {
+	case *slot == 0:
+		pa, ok := allocTable()
+		if !ok {
+			return nil
+		}
+		t.tables++
+		*slot = Entry(pa) | tablePresence
+	case *slot&EntryLarge != 0:
+		t.split(slot, base)
+	}
+	t.leaf, t.leafSlot, t.leafBase = tableAt(slot.Frame()), slot, base
+	return &t.leaf[Index(va)]
+}
+
+// Lookup returns the leaf entry of va, or nil if there is no table for it.
+func (t *PageTable) Lookup(va uint64) *Entry {
+	base := va &^ (LeafSpan - 1)
+	if t.leaf != nil && t.leafBase == base {
+		return &t.leaf[Index(va)]
+	}
+	slot := t.slot(va)
+	if slot == nil || *slot == 0 {
+		return nil
+	}
+	if *slot&EntryLarge != 0 {
+		t.split(slot, base)
+	}
+	t.leaf, t.leafSlot, t.leafBase = tableAt(slot.Frame()), slot, base
+	return &t.leaf[Index(va)]
+}
+
+// Slot returns the entry one level above the leaf of va, making the tables that lead to it: 0, a large entry,
+// or one that points to a leaf table. It returns nil if no frame is free for a table.
+func (t *PageTable) Slot(va uint64) *Entry {
 	table := tableAt(t.root)
-	for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+	for shift := uint(rootShift); shift > slotShift; shift -= levelBits {
 		e := &table[(va>>shift)&(entries-1)]
 		if *e == 0 {
 			pa, ok := allocTable()
@@ -143,41 +192,152 @@ func (t *PageTable) Entry(va uint64) *Entry {
 		}
 		table = tableAt(e.Frame())
 	}
-	t.leaf, t.leafBase = table, base
-	return &table[Index(va)]
+	return &table[(va>>slotShift)&(entries-1)]
 }
 
-// Lookup returns the leaf entry of va, or nil if there is no table for it.
-func (t *PageTable) Lookup(va uint64) *Entry {
-	base := va &^ (LeafSpan - 1)
-	if t.leaf != nil && t.leafBase == base {
-		return &t.leaf[Index(va)]
-	}
+// slot is Slot, but it returns nil if there is no table for the entry.
+func (t *PageTable) slot(va uint64) *Entry {
 	table := tableAt(t.root)
-	for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+	for shift := uint(rootShift); shift > slotShift; shift -= levelBits {
 		e := table[(va>>shift)&(entries-1)]
 		if e == 0 {
 			return nil
 		}
 		table = tableAt(e.Frame())
 	}
-	t.leaf, t.leafBase = table, base
-	return &table[Index(va)]
+	return &table[(va>>slotShift)&(entries-1)]
+}
+
+// HasLeaf reports whether it is known at once that va has a leaf table.
+func (t *PageTable) HasLeaf(va uint64) bool { return t.leaf != nil && t.leafBase == va&^(LeafSpan-1) }
+
+// Peek returns the leaf entry of va, 0 if there is none. Of a large entry it shows the part that maps va, with
+// EntryLarge set.
+func (t *PageTable) Peek(va uint64) Entry {
+	slot := t.slot(va)
+	switch {
+	case slot == nil || *slot == 0:
+		return 0
+	case *slot&EntryLarge != 0:
+		return *slot + Entry(Index(va)<<pageShift)
+	}
+	return tableAt(slot.Frame())[Index(va)]
+}
+
+// SetLarge makes slot, which is 0, the large entry e without its EntryLarge. It returns false if no frame is
+// free for the table in reserve.
+func (t *PageTable) SetLarge(slot *Entry, e Entry) bool {
+	pa, ok := metal.AllocFrame(metal.OwnerPageTable)
+	if !ok {
+		return false
+	}
+	t.tables++
+	t.keepSpare(pa)
+	*slot = e | EntryLarge
+	return true
+}
+
+// Unlink takes the leaf table that slot points to out of the tree, and returns its address. No CPU knows anything of it
+// afterwards. The caller drops the frames of its entries, and calls Collapse.
+func (t *PageTable) Unlink(slot *Entry) (pa uint64) {
+	pa = slot.Frame()
+	*slot = 0
+	t.leaf, t.unlinked = nil, true
+	t.Flush()
+	return pa
+}
+
+// Unlinked returns the table at pa, which Unlink returned.
+func (t *PageTable) Unlinked(pa uint64) *Table { return tableAt(pa) }
+
+// Collapse makes slot, which pointed to the table at pa before Unlink, the large entry e without its EntryLarge.
+func (t *PageTable) Collapse(slot *Entry, pa uint64, e Entry) {
+	t.keepSpare(pa)
+	*slot = e | EntryLarge
+}
+
+// ClearLarge empties slot, the large entry of base. Its frame is the caller's to give to DropLarge.
+func (t *PageTable) ClearLarge(slot *Entry, base uint64) {
+	*slot = 0
+	t.changedSpan(base)
+	metal.Unref(t.takeSpare())
+	t.tables--
+}
+
+// MoveLarge moves a large entry from slot, which is base's, to another that is 0.
+func (t *PageTable) MoveLarge(to, slot *Entry, base uint64) {
+	*to, *slot = *slot, 0
+	t.changedSpan(base)
+}
+
+// ProtectLarge gives slot, the large entry of base, other bits.
+func (t *PageTable) ProtectLarge(slot *Entry, base uint64, bits Entry) {
+	*slot = Entry(slot.Frame()) | bits | EntryLarge
+	t.changedSpan(base)
+}
+
+func (t *PageTable) keepSpare(pa uint64) {
+	tableAt(pa)[0] = Entry(t.spare)
+	t.spare = pa
+}
+
+func (t *PageTable) takeSpare() uint64 {
+	pa := t.spare
+	t.spare = uint64(tableAt(pa)[0])
+	return pa
+}
+
+// changedSpan is Changed for all that a large entry maps: a CPU may know it in pieces, or whole
+// (Intel SDM vol. 3, 4.10.2.3), so everything is forgotten.
+func (t *PageTable) changedSpan(base uint64) {
+	t.Changed(base)
+	t.Changed(base + LeafSpan - pageSize)
+}
+
+// split makes slot, the large entry of base, point to a leaf table that maps the same.
+func (t *PageTable) split(slot *Entry, base uint64) {
+	large := *slot &^ EntryLarge
+	metal.SplitHuge(large.Frame())
+	pa := t.takeSpare()
+	for i, leaf := 0, tableAt(pa); i < entries; i++ {
+		leaf[i] = large + Entry(i)<<pageShift
+	}
+	*slot = Entry(pa) | tablePresence
+	t.changedSpan(base)
 }
 
 // Next returns the first leaf table that maps something of [va, end), and the address that its first
 // entry maps. It skips what has no tables without looking at its pages. It returns nil at the end.
 func (t *PageTable) Next(va, end uint64) (*Table, uint64) {
+	slot, base := t.Walk(va, end)
+	if slot == nil {
+		return nil, 0
+	}
+	return t.Leaf(slot, base), base
+}
+
+// Leaf returns the leaf table that slot, base's, points to, having split it if it is large.
+// Precondition: *slot isn't 0.
+func (t *PageTable) Leaf(slot *Entry, base uint64) *Table {
+	if *slot&EntryLarge != 0 {
+		t.split(slot, base)
+	}
+	return tableAt(slot.Frame())
+}
+
+// Walk returns the first entry one level above the leaves that maps something of [va, end), large or not, and the
+// address from which on it does. It returns nil at the end.
+func (t *PageTable) Walk(va, end uint64) (*Entry, uint64) {
 	if base := va &^ (LeafSpan - 1); t.leaf != nil && t.leafBase == base && va < end {
-		return t.leaf, base
+		return t.leafSlot, base
 	}
 search:
 	for va < end {
 		table := tableAt(t.root)
-		for shift := uint(rootShift); shift > pageShift; shift -= levelBits {
+		for shift := uint(rootShift); ; shift -= levelBits {
 			n := va >> shift
-			e := table[n&(entries-1)]
-			if e == 0 {
+			e := &table[n&(entries-1)]
+			if *e == 0 {
 				// On to what isn't empty in this table, or to where it ends.
 				last := min((end-1)>>shift, n|(entries-1))
 				for n++; n <= last && table[n&(entries-1)] == 0; n++ {
@@ -185,9 +345,11 @@ search:
 				va = n << shift
 				continue search
 			}
+			if shift == slotShift {
+				return e, va &^ (LeafSpan - 1)
+			}
 			table = tableAt(e.Frame())
 		}
-		return table, va &^ (LeafSpan - 1)
 	}
 	return nil, 0
 }
@@ -211,6 +373,15 @@ func (t *PageTable) Drop(pa uint64) {
 	t.dropped++
 }
 
+// DropLarge is Drop for the frame of a large entry.
+func (t *PageTable) DropLarge(pa uint64) {
+	if t.droppedLarge == len(t.dropsLarge) {
+		t.Flush()
+	}
+	t.dropsLarge[t.droppedLarge] = pa
+	t.droppedLarge++
+}
+
 // flushAllAbove is the number of pages above which the TLB is emptied rather than told of each.
 const flushAllAbove = 32
 
@@ -227,6 +398,10 @@ func (t *PageTable) Flush() {
 			}
 		}
 		t.changedFrom, t.changedTo, t.unlinked = 0, 0, false
+		for _, pa := range t.dropsLarge[:t.droppedLarge] { // which changed
+			metal.UnrefHuge(pa)
+		}
+		t.droppedLarge = 0
 	}
 	for _, pa := range t.drops[:t.dropped] {
 		metal.Unref(pa)
@@ -259,7 +434,7 @@ func (t *PageTable) freeBelow(table *Table, start, end uint64, shift uint, floor
 			continue
 		}
 		child := e.Frame()
-		if shift > pageShift+levelBits {
+		if shift > slotShift {
 			t.freeBelow(tableAt(child), max(va, start), min(va+span, end), shift-levelBits, floor, ceiling)
 		}
 		if va >= floor && va+span <= ceiling {

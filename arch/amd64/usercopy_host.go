@@ -82,6 +82,10 @@ func walk(root, addr uint64, n int, write bool) []byte {
 			return nil
 		}
 		table = e.Frame()
+		if shift == slotShift && e&EntryLarge != 0 {
+			table += addr & (LeafSpan - pageSize)
+			break
+		}
 		if shift == pageShift {
 			break
 		}

@@ -106,6 +106,7 @@ func (as *AddressSpace) advise(v *vma, start, end uint64, advice int) (do punch,
 		flags &^= vmDontDump
 	case unix.MADV_HUGEPAGE:
 		flags = flags&^vmNoHugePage | vmHugePage
+		as.large.Store(true)
 	case unix.MADV_NOHUGEPAGE:
 		flags = flags&^vmHugePage | vmNoHugePage
 	case unix.MADV_DONTNEED, unix.MADV_DONTNEED_LOCKED:
@@ -139,7 +140,7 @@ func (as *AddressSpace) advise(v *vma, start, end uint64, advice int) (do punch,
 			return do, unix.EINVAL
 		}
 	case adviseCollapse:
-		return do, unix.EINVAL // no large pages
+		return do, as.collapse(v, start, end)
 	}
 	_, err = as.modify(v, start, end, flags, v.name)
 	return do, err
@@ -250,7 +251,7 @@ func (as *AddressSpace) Residence(addr uint64, in []byte) (uint64, error) {
 	for i := range n {
 		at := addr + i*PageSize
 		in[i] = 0
-		if entry := as.table.Lookup(at); entry != nil && *entry != 0 {
+		if as.table.Peek(at) != 0 {
 			in[i] = 1
 		} else if v.back != nil {
 			if r, ok := v.back.file.(Residence); ok && r.Resident(v.fileOffset(at)) {

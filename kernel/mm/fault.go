@@ -167,6 +167,9 @@ func (as *AddressSpace) growStack(v *vma, p position, addr uint64) bool {
 // errAskFile if a frame has to be fetched from the file. This is the way of every page fault: it makes
 // no garbage.
 func (as *AddressSpace) resolve(v *vma, page uint64, write bool) error {
+	if as.mayBeLarge() && as.resolveLarge(v, page, write) {
+		return nil
+	}
 	entry := as.table.Entry(page)
 	if entry == nil {
 		return unix.ENOMEM
@@ -368,13 +371,21 @@ func (as *AddressSpace) notePeak() {
 func (as *AddressSpace) zap(start, end uint64, keepAnon bool) {
 	as.notePeak()
 	for va := start; va < end; {
-		table, base := as.table.Next(va, end)
-		if table == nil {
+		slot, base := as.table.Walk(va, end)
+		if slot == nil {
 			return
 		}
 		va = max(va, base)
 		stop := min(end, base+amd64.LeafSpan)
-		entries := table[amd64.Index(va):]
+		if *slot&amd64.EntryLarge != 0 && (keepAnon || stop-va == LargeSize) {
+			if !keepAnon {
+				as.zapLarge(slot, base)
+			}
+			va = stop
+			metal.CondResched()
+			continue
+		}
+		entries := as.table.Leaf(slot, base)[amd64.Index(va):]
 		for i := range entries[:(stop-va)/PageSize] {
 			old := entries[i]
 			if old == 0 || keepAnon && old&entryAnon != 0 {
@@ -399,12 +410,19 @@ func (as *AddressSpace) zap(start, end uint64, keepAnon bool) {
 func (as *AddressSpace) reprotect(v *vma, start, end uint64) {
 	bits := entryBits(v.flags)
 	for va := start; va < end; {
-		table, base := as.table.Next(va, end)
-		if table == nil {
+		slot, base := as.table.Walk(va, end)
+		if slot == nil {
 			return
 		}
 		va = max(va, base)
 		stop := min(end, base+amd64.LeafSpan)
+		if *slot&amd64.EntryLarge != 0 && stop-va == LargeSize {
+			as.reprotectLarge(slot, base, v.flags)
+			va = stop
+			metal.CondResched()
+			continue
+		}
+		table := as.table.Leaf(slot, base)
 		for ; va < stop; va += PageSize {
 			entry := &table[amd64.Index(va)]
 			old := *entry

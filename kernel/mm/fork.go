@@ -42,6 +42,8 @@ func (as *AddressSpace) fork(limits Limits) (*AddressSpace, error) {
 
 // copyTo copies VMAs and entries to child. Both are locked; nobody else has child yet.
 func (as *AddressSpace) copyTo(child *AddressSpace) error {
+	child.noLarge = as.noLarge
+	child.large.Store(as.large.Load())
 	child.mmapBase, child.brkStart, child.brk, child.stackTop = as.mmapBase, as.brkStart, as.brk, as.stackTop
 	for _, c := range as.vmas.chunks {
 		for _, v := range c.vmas[:c.n] {
@@ -82,11 +84,20 @@ func (as *AddressSpace) copyTo(child *AddressSpace) error {
 // copyPages shares the pages of v, which is private, with child, read-only on both sides.
 func (as *AddressSpace) copyPages(child *AddressSpace, v *vma) error {
 	for va := v.start; va < v.end; {
-		table, base := as.table.Next(va, v.end)
-		if table == nil {
+		slot, base := as.table.Walk(va, v.end)
+		if slot == nil {
 			break
 		}
 		va = max(va, base)
+		if *slot&amd64.EntryLarge != 0 && v.holdsLarge(base) {
+			if err := as.copyLarge(child, slot, base); err != nil {
+				return err
+			}
+			va += LargeSize
+			metal.CondResched()
+			continue
+		}
+		table := as.table.Leaf(slot, base)
 		for stop := min(v.end, base+amd64.LeafSpan); va < stop; va += PageSize {
 			entry := &table[amd64.Index(va)]
 			old := *entry

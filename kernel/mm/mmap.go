@@ -565,6 +565,9 @@ func (as *AddressSpace) touch(addr, end uint64, access Access) error {
 		if err := as.Fault(addr, access); err != nil {
 			return err
 		}
+		if as.mayBeLarge() {
+			addr = as.skipLarge(addr)
+		}
 		if addr&(64*PageSize-1) == 0 {
 			metal.CondResched()
 		}

@@ -214,11 +214,24 @@ func (as *AddressSpace) move(v *vma, old, oldLen, to, newLen uint64, keep bool) 
 // some moved.
 func (as *AddressSpace) movePages(from, to, length uint64) error {
 	for va, end := from, from+length; va < end; {
-		table, base := as.table.Next(va, end)
-		if table == nil {
+		slot, base := as.table.Walk(va, end)
+		if slot == nil {
 			break
 		}
 		va = max(va, base)
+		if target := to + (va - from); *slot&amd64.EntryLarge != 0 && (va|target)&(LargeSize-1) == 0 && end-va >= LargeSize {
+			free := as.table.Slot(target)
+			if free == nil {
+				return unix.ENOMEM
+			}
+			if *free == 0 {
+				as.table.MoveLarge(free, slot, base)
+				va += LargeSize
+				metal.CondResched()
+				continue
+			}
+		}
+		table := as.table.Leaf(slot, base)
 		for stop := min(end, base+amd64.LeafSpan); va < stop; va += PageSize {
 			entry := &table[amd64.Index(va)]
 			if *entry == 0 {

@@ -14,6 +14,9 @@ type Region struct {
 	Locked     bool // by mlock(2) and its like
 	DontDump   bool // MADV_DONTDUMP
 	Anonymous  bool // no file, or one that only stands for shared memory
+	HugePage   bool // MADV_HUGEPAGE
+	NoHugePage bool // MADV_NOHUGEPAGE
+	MayBeLarge bool // it gets large pages where it has room for them
 	Offset     uint64
 	Dev, Ino   uint64
 	File       Mappable // nil for anonymous memory
@@ -30,6 +33,10 @@ func (as *AddressSpace) region(v *vma) Region {
 		DontDump:  v.flags&vmDontDump != 0,
 		Anonymous: v.back == nil || v.back.shared != nil,
 		Name:      v.name,
+
+		HugePage:   v.flags&vmHugePage != 0,
+		NoHugePage: v.flags&vmNoHugePage != 0,
+		MayBeLarge: as.wantsLarge(v) && v.end-v.start >= LargeSize && v.holdsLarge(roundUpLarge(v.start)),
 	}
 	switch {
 	case v.back != nil:
@@ -99,6 +106,7 @@ type Usage struct {
 	PageTables           uint64 // VmPTE
 	Maps                 int    // how many VMAs
 	Faults               uint64 // page faults so far
+	NoLarge              bool   // DisableLarge
 }
 
 // Usage returns what as uses.
@@ -118,7 +126,7 @@ func (as *AddressSpace) Usage() Usage {
 	for _, n := range []*uint64{&u.Size, &u.PeakSize, &u.RSS, &u.PeakRSS, &u.Anon, &u.FileRSS, &u.Shmem, &u.Data, &u.Stack, &u.Exec, &u.Locked, &u.PageTables} {
 		*n *= PageSize
 	}
-	u.Maps, u.Faults = as.vmas.count, as.faults
+	u.Maps, u.Faults, u.NoLarge = as.vmas.count, as.faults, as.noLarge
 	return u
 }
 
@@ -132,6 +140,7 @@ func (as *AddressSpace) BrkStart() uint64 {
 // Residents is what of a piece of address space is in memory, in bytes.
 type Residents struct {
 	Anon, File, Shared uint64 // private pages of the program's, pages of files, shared memory without a file
+	Large              uint64 // of Anon, what is in large pages
 	Alone              uint64 // of these, pages that nobody else has
 }
 
@@ -141,12 +150,23 @@ func (as *AddressSpace) Residents(start, end uint64) Residents {
 	defer as.unlock()
 	var r Residents
 	for va := start; va < end; {
-		table, base := as.table.Next(va, end)
-		if table == nil {
+		slot, base := as.table.Walk(va, end)
+		if slot == nil {
 			break
 		}
 		va = max(va, base)
-		for stop := min(end, base+amd64.LeafSpan); va < stop; va += PageSize {
+		stop := min(end, base+amd64.LeafSpan)
+		if *slot&amd64.EntryLarge != 0 {
+			r.Anon += stop - va
+			r.Large += stop - va
+			if metal.WholeRefs(slot.Frame()) == 1 {
+				r.Alone += stop - va
+			}
+			va = stop
+			continue
+		}
+		table := as.table.Leaf(slot, base)
+		for ; va < stop; va += PageSize {
 			entry := table[amd64.Index(va)]
 			if entry == 0 || entry.Frame() == zeroFrame {
 				continue
@@ -182,11 +202,11 @@ func (as *AddressSpace) PageStates(addr uint64, to []PageState) {
 	defer as.unlock()
 	for k := range to {
 		to[k] = PageState{}
-		entry := as.table.Lookup(addr + uint64(k)*PageSize)
-		if entry == nil || *entry == 0 || *entry&amd64.EntryPresent == 0 {
+		entry := as.table.Peek(addr + uint64(k)*PageSize)
+		if entry&amd64.EntryPresent == 0 {
 			continue
 		}
 		pa := entry.Frame()
-		to[k] = PageState{Present: true, Anonymous: *entry&entryAnon != 0, Alone: pa != zeroFrame && metal.Refs(pa) == 1, Frame: pa}
+		to[k] = PageState{Present: true, Anonymous: entry&entryAnon != 0, Alone: pa != zeroFrame && metal.Refs(pa) == 1, Frame: pa}
 	}
 }

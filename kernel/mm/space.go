@@ -15,6 +15,7 @@ import (
 type AddressSpace struct {
 	users  atomic.Int32
 	noRoom atomic.Bool // a copy found no frame
+	large  atomic.Bool // the table may have large entries
 
 	mu sync.Mutex // guards everything below, the page table's entries too
 
@@ -30,6 +31,7 @@ type AddressSpace struct {
 	mmapBase      uint64
 	brkStart, brk uint64
 	stackTop      uint64
+	noLarge       bool    // of DisableLarge
 	future        vmFlags // vmLocked and vmLockFault of mlockall(MCL_FUTURE)
 	resident      [residents]uint64
 	peakResident  uint64

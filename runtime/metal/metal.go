@@ -48,5 +48,6 @@ type Stats struct {
 	Free    uint64         // of these, free now
 	Least   uint64         // the fewest that were ever free
 	Reserve uint64         // the program and the page cache get no frame when no more than this are free
+	Huge    uint64         // of those of OwnerProgram, the ones in 2 MiB frames that weren't split
 	ByOwner [Owners]uint64 // handed out, by owner; ByOwner[OwnerFree] == Free
 }

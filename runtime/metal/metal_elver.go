@@ -29,18 +29,27 @@ func Unref(pa uint64) uint32
 func Refs(pa uint64) uint32
 
 // SplitHuge makes the 2 MiB frame at pa 512 frames of 4 KiB, each with as many references as the
-// whole had.
+// whole had. It does nothing if that was done already.
 func SplitHuge(pa uint64)
 
+// RefHuge adds a reference to the 2 MiB frame at pa, or to all the frames that it was split into.
+func RefHuge(pa uint64)
+
+// UnrefHuge drops a reference of the 2 MiB frame at pa, or of all the frames that it was split into.
+func UnrefHuge(pa uint64)
+
+// WholeRefs returns how many references the 2 MiB frame at pa has, 0 if it was split.
+func WholeRefs(pa uint64) uint32
+
 //go:noescape
-func frameStats(counts *[4 + Owners]uint64)
+func frameStats(counts *[5 + Owners]uint64)
 
 // Frames returns the counts of frames.
 func Frames() Stats {
-	var counts [4 + Owners]uint64
+	var counts [5 + Owners]uint64
 	frameStats(&counts)
-	s := Stats{Total: counts[0], Free: counts[1], Reserve: counts[2], Least: counts[3]}
-	copy(s.ByOwner[:], counts[4:])
+	s := Stats{Total: counts[0], Free: counts[1], Reserve: counts[2], Least: counts[3], Huge: counts[4]}
+	copy(s.ByOwner[:], counts[5:])
 	s.ByOwner[OwnerFree] = s.Free
 	return s
 }

@@ -31,6 +31,7 @@ var arena struct {
 	used   uint64
 	peak   uint64 // guarded by mu: the most that were used
 	counts [Owners]uint64
+	whole  uint64 // of the program's frames, those in 2 MiB frames
 }
 
 func init() {
@@ -98,6 +99,9 @@ search:
 			take(i+j, o)
 		}
 		arena.huge[i] = true
+		if o == OwnerProgram {
+			arena.whole += n
+		}
 		return arenaBase + uint64(i)*FrameSize, true
 	}
 	return 0, false
@@ -119,15 +123,24 @@ func take(i int, o Owner) {
 	arena.counts[o]++
 }
 
+// counted returns the index of the frame that counts the references of the one at pa: the first of a
+// 2 MiB frame. Precondition: arena.mu is held.
+func counted(pa uint64) int {
+	i := index(pa)
+	if head := i - int(pa%HugeSize/FrameSize); head >= 0 && arena.huge[head] {
+		i = head
+	}
+	if arena.refs[i] == 0 {
+		panic(fmt.Sprintf("metal: a reference to the free frame %#x", pa))
+	}
+	return i
+}
+
 // Ref adds a reference to the frame at pa.
 func Ref(pa uint64) {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
-	i := index(pa)
-	if arena.refs[i] == 0 {
-		panic(fmt.Sprintf("metal: a reference to the free frame %#x", pa))
-	}
-	arena.refs[i]++
+	arena.refs[counted(pa)]++
 }
 
 // Unref drops a reference of the frame (4 KiB or 2 MiB) at pa, frees it with the last one, and
@@ -135,10 +148,12 @@ func Ref(pa uint64) {
 func Unref(pa uint64) uint32 {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
-	i := index(pa)
-	if arena.refs[i] == 0 {
-		panic(fmt.Sprintf("metal: the frame %#x is freed twice", pa))
-	}
+	return unref(pa)
+}
+
+// unref is Unref. Precondition: arena.mu is held.
+func unref(pa uint64) uint32 {
+	i := counted(pa)
 	arena.refs[i]--
 	left := arena.refs[i]
 	if left != 0 {
@@ -146,8 +161,8 @@ func Unref(pa uint64) uint32 {
 	}
 	n := 1
 	if arena.huge[i] {
-		arena.huge[i] = false
 		n = HugeSize / FrameSize
+		forgetHuge(i)
 	}
 	for j := range n {
 		arena.refs[i+j] = 0
@@ -157,26 +172,73 @@ func Unref(pa uint64) uint32 {
 	return 0
 }
 
+// forgetHuge makes frame i no longer the first of a 2 MiB frame. Precondition: arena.mu is held.
+func forgetHuge(i int) {
+	arena.huge[i] = false
+	if arena.owner[i] == OwnerProgram {
+		arena.whole -= HugeSize / FrameSize
+	}
+}
+
 // Refs returns how many references the frame at pa has.
 func Refs(pa uint64) uint32 {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
+	if head := index(pa) - int(pa%HugeSize/FrameSize); head >= 0 && arena.huge[head] {
+		return arena.refs[head]
+	}
 	return arena.refs[index(pa)]
 }
 
 // SplitHuge makes the 2 MiB frame at pa 512 frames of 4 KiB, each with as many references as the
-// whole had.
+// whole had. It does nothing if that was done already.
 func SplitHuge(pa uint64) {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
 	i := index(pa)
 	if !arena.huge[i] {
-		panic(fmt.Sprintf("metal: %#x is not a huge frame", pa))
+		return
 	}
-	arena.huge[i] = false
+	forgetHuge(i)
 	for j := range HugeSize / FrameSize {
 		arena.refs[i+j] = arena.refs[i]
 	}
+}
+
+// RefHuge adds a reference to the 2 MiB frame at pa, or to all the frames that it was split into.
+func RefHuge(pa uint64) {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if i := index(pa); arena.huge[i] {
+		arena.refs[i]++
+		return
+	}
+	for end := pa + HugeSize; pa < end; pa += FrameSize {
+		arena.refs[counted(pa)]++
+	}
+}
+
+// UnrefHuge drops a reference of the 2 MiB frame at pa, or of all the frames that it was split into.
+func UnrefHuge(pa uint64) {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if arena.huge[index(pa)] {
+		unref(pa)
+		return
+	}
+	for end := pa + HugeSize; pa < end; pa += FrameSize {
+		unref(pa)
+	}
+}
+
+// WholeRefs returns how many references the 2 MiB frame at pa has, 0 if it was split.
+func WholeRefs(pa uint64) uint32 {
+	arena.mu.Lock()
+	defer arena.mu.Unlock()
+	if i := index(pa); arena.huge[i] {
+		return arena.refs[i]
+	}
+	return 0
 }
 
 // MachineSize returns the size of the arena, in bytes.
@@ -196,7 +258,7 @@ func Zero(pa uint64, size int) { clear(View(pa, size)) }
 func Frames() Stats {
 	arena.mu.Lock()
 	defer arena.mu.Unlock()
-	s := Stats{Total: arena.limit, Free: arena.limit - arena.used, Least: max(arena.limit, arena.peak) - arena.peak, Reserve: reserve, ByOwner: arena.counts}
+	s := Stats{Total: arena.limit, Free: arena.limit - arena.used, Least: max(arena.limit, arena.peak) - arena.peak, Reserve: reserve, Huge: arena.whole, ByOwner: arena.counts}
 	s.ByOwner[OwnerFree] = s.Free
 	return s
 }

@@ -327,7 +327,7 @@ func meminfo() string {
 		{"KReclaimable", 0}, {"Slab", kib(s.ByOwner[metal.OwnerGoHeap])}, {"SReclaimable", 0},
 		{"SUnreclaim", kib(s.ByOwner[metal.OwnerGoHeap])}, {"KernelStack", 0}, {"PageTables", kib(s.ByOwner[metal.OwnerPageTable])},
 		{"CommitLimit", kib(s.Total)}, {"Committed_AS", mm.Committed() / 1024}, {"VmallocTotal", 0}, {"VmallocUsed", 0},
-		{"AnonHugePages", 0},
+		{"AnonHugePages", kib(s.Huge)},
 	} {
 		fmt.Fprintf(&b, "%-15s %8d kB\n", l.name+":", l.kib)
 	}
@@ -352,6 +352,31 @@ func (f *FS) dropCaches(c *vfs.Context, v string) error {
 		}
 	}
 	return nil
+}
+
+// choice adds a file that shows words, the one in force in brackets, and takes one of them.
+func (d *dir) choice(name string, words []string, initial string, set func(v string)) {
+	f := d.FS().(*FS)
+	key := fmt.Sprintf("%d/%s", d.Ino(), name)
+	f.values[key] = initial
+	t := d.file(name, func(*vfs.Context) string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		shown := slices.Clone(words)
+		shown[slices.Index(words, f.values[key])] = "[" + f.values[key] + "]"
+		return strings.Join(shown, " ") + "\n"
+	})
+	t.writable(func(c *vfs.Context, v string) error {
+		v = strings.TrimSuffix(v, "\n")
+		if !slices.Contains(words, v) {
+			return unix.EINVAL
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.values[key] = v
+		set(v)
+		return nil
+	})
 }
 
 // machineName adds a name of the machine, which uname(2) shows too.
@@ -439,11 +464,12 @@ func (f *FS) addSys(top *dir) {
 	node.sub("node0").constant("cpulist", "0")
 	node.sub("node0").constant("cpumap", "1")
 	huge := top.sub("kernel").sub("mm").sub("transparent_hugepage")
-	huge.value("enabled", "always [madvise] never", nil)
-	huge.value("defrag", "always defer defer+madvise [madvise] never", nil)
+	policies := map[string]mm.LargePolicy{"always": mm.LargeAlways, "madvise": mm.LargeMadvise, "never": mm.LargeNever}
+	huge.choice("enabled", []string{"always", "madvise", "never"}, "madvise", func(v string) { mm.SetLargePolicy(policies[v]) })
+	huge.constant("defrag", "always defer defer+madvise madvise [never]") // no frames are moved to make room for a large page
 	huge.constant("hpage_pmd_size", "2097152")
-	huge.constant("use_zero_page", "1")
-	huge.value("shmem_enabled", "always within_size advise [never] deny force", nil)
+	huge.constant("use_zero_page", "0")
+	huge.constant("shmem_enabled", "always within_size advise [never] deny force")
 	top.sub("kernel").sub("mm").sub("hugepages")
 	addCgroup(top.sub("fs").sub("cgroup"))
 	cpu.constant("isolated", "")
@@ -475,7 +501,7 @@ func (f *FS) addSys(top *dir) {
 		pages.constant("resv_hugepages", "0")
 		pages.constant("surplus_hugepages", "0")
 	}
-	huge.sub("khugepaged").value("defrag", "1", nil)
+	huge.sub("khugepaged").constant("defrag", "0")
 	top.sub("class").sub("net")
 	top.sub("block")
 	top.sub("bus")

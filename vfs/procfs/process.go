@@ -596,7 +596,7 @@ func smapsCounts(b *strings.Builder, r mm.Residents, pss, locked uint64, writabl
 	}{
 		{"Rss", resident}, {"Pss", pss}, {"Pss_Dirty", privateDirty}, {"Shared_Clean", shared}, {"Shared_Dirty", 0},
 		{"Private_Clean", privateClean}, {"Private_Dirty", privateDirty}, {"Referenced", resident}, {"Anonymous", r.Anon},
-		{"KSM", 0}, {"LazyFree", 0}, {"AnonHugePages", 0}, {"ShmemPmdMapped", 0}, {"FilePmdMapped", 0}, {"Shared_Hugetlb", 0},
+		{"KSM", 0}, {"LazyFree", 0}, {"AnonHugePages", r.Large}, {"ShmemPmdMapped", 0}, {"FilePmdMapped", 0}, {"Shared_Hugetlb", 0},
 		{"Private_Hugetlb", 0}, {"Swap", 0}, {"SwapPss", 0}, {"Locked", locked},
 	} {
 		fmt.Fprintf(b, "%-16s%8d kB\n", l.name+":", l.bytes/1024)
@@ -609,13 +609,14 @@ func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		mapsLine(&b, r)
 		fmt.Fprintf(&b, "Size:           %8d kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n", (r.End-r.Start)/1024)
 		smapsCounts(&b, res, share(res), locked(r, res), r.Prot&unix.PROT_WRITE != 0)
-		b.WriteString("THPeligible:           0\nVmFlags:")
+		fmt.Fprintf(&b, "THPeligible:    %8d\nVmFlags:", btoi(r.MayBeLarge))
 		for _, f := range []struct {
 			on   bool
 			name string
 		}{
 			{r.Prot&unix.PROT_READ != 0, "rd"}, {r.Prot&unix.PROT_WRITE != 0, "wr"}, {r.Prot&unix.PROT_EXEC != 0, "ex"}, {r.Shared, "sh"},
 			{true, "mr"}, {true, "mw"}, {true, "me"}, {r.Shared, "ms"}, {r.Stack, "gd"}, {r.File == nil && r.Prot&unix.PROT_WRITE != 0, "ac"}, {r.Locked, "lo"},
+			{r.HugePage, "hg"}, {r.NoHugePage, "nh"},
 		} {
 			if f.on {
 				b.WriteString(" " + f.name)
@@ -624,6 +625,13 @@ func smaps(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		b.WriteString(" \n")
 	})
 	return b.String()
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // share estimates the proportional set size: what others have, too, counts half.
@@ -648,6 +656,7 @@ func smapsRollup(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		end = r.End
 		lockedSum += locked(r, res)
 		sum.Anon, sum.File, sum.Shared, sum.Alone = sum.Anon+res.Anon, sum.File+res.File, sum.Shared+res.Shared, sum.Alone+res.Alone
+		sum.Large += res.Large
 	})
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-73s[rollup]\n", fmt.Sprintf("%08x-%08x ---p 00000000 00:00 0", start, end))
@@ -778,12 +787,9 @@ func status(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 	}
 	pending, shared, blocked, ignored, caught := t.SignalState()
 	mode, filters := t.Seccomp()
-	noNew := 0
-	if t.NoNewPrivs() {
-		noNew = 1
-	}
-	fmt.Fprintf(&b, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
-		len(p.Threads()), p.Limits.Soft(unix.RLIMIT_SIGPENDING), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
+	noNew := btoi(t.NoNewPrivs())
+	fmt.Fprintf(&b, "CoreDumping:\t0\nTHP_enabled:\t%d\nThreads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
+		btoi(!u.NoLarge), len(p.Threads()), p.Limits.Soft(unix.RLIMIT_SIGPENDING), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
 	fmt.Fprintf(&b, "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\nCapAmb:\t%016x\nNoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n",
 		uint64(creds.Inheritable), uint64(creds.Permitted), uint64(creds.Effective), uint64(creds.Bounding), uint64(creds.Ambient), noNew, mode, filters)
 	fmt.Fprintf(&b, "Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t%d\n",

@@ -66,6 +66,7 @@ var metalFrames = struct {
 	least   uintptr // the fewest that were ever free
 	reserve uintptr // the program gets none when no more than these are free
 	owners  [metalOwners]uintptr
+	whole   uintptr // of the program's frames, those in whole blocks
 }{partial: metalNoBlock}
 
 //go:nosplit
@@ -234,6 +235,9 @@ func metalAllocHuge(owner uint8) uintptr {
 	f.free -= metalFramesPerBlock
 	f.least = min(f.least, f.free)
 	f.owners[owner&7%metalOwners] += metalFramesPerBlock
+	if owner == metalOwnerProgram {
+		f.whole += metalFramesPerBlock
+	}
 	return n * metalHuge
 }
 
@@ -343,6 +347,9 @@ func metalUnref(pa uintptr) uint32 {
 	f, n := &metalFrames, pa/metalHuge
 	if block := metalBlockAt(n); block.state == metalBlockWhole {
 		f.owners[block.owner&7%metalOwners] -= metalFramesPerBlock
+		if block.owner == metalOwnerProgram {
+			f.whole -= metalFramesPerBlock
+		}
 		f.free += metalFramesPerBlock
 		metalReturnBlock(n)
 		return 0
@@ -353,17 +360,49 @@ func metalUnref(pa uintptr) uint32 {
 	return 0
 }
 
-// metalSplitHuge makes the 2 MiB frame at pa 512 frames with as many references each.
+// metalSplitHuge makes the 2 MiB frame at pa 512 frames with as many references each, if it isn't yet.
 //
 //go:nosplit
 func metalSplitHuge(pa uintptr) {
 	n := pa / metalHuge
 	block := metalBlockAt(n)
+	if block.state != metalBlockWhole {
+		return
+	}
 	refs := metalCounted(pa).refs
 	owner := block.owner
+	if owner == metalOwnerProgram {
+		metalFrames.whole -= metalFramesPerBlock
+	}
 	*block = metalBlock{state: metalBlockSplit, used: metalFramesPerBlock, mark: metalFramesPerBlock, free: metalNoFrame}
 	for i := uintptr(0); i < metalFramesPerBlock; i++ {
 		*metalFrameAt(n*metalFramesPerBlock + i) = metalFrameInfo{refs: refs, owner: owner}
+	}
+}
+
+// metalRefHuge adds a reference to all of the 2 MiB at pa, one frame or 512.
+//
+//go:nosplit
+func metalRefHuge(pa uintptr) {
+	if metalBlockAt(pa/metalHuge).state == metalBlockWhole {
+		metalRef(pa)
+		return
+	}
+	for end := pa + metalHuge; pa < end; pa += metalPage {
+		metalRef(pa)
+	}
+}
+
+// metalUnrefHuge drops a reference of all of the 2 MiB at pa, one frame or 512.
+//
+//go:nosplit
+func metalUnrefHuge(pa uintptr) {
+	if metalBlockAt(pa/metalHuge).state == metalBlockWhole {
+		metalUnref(pa)
+		return
+	}
+	for end := pa + metalHuge; pa < end; pa += metalPage {
+		metalUnref(pa)
 	}
 }
 
@@ -399,12 +438,29 @@ func metal_Refs(pa uint64) uint32 { return metalCounted(uintptr(pa)).refs }
 //go:nosplit
 func metal_SplitHuge(pa uint64) { metalSplitHuge(uintptr(pa)) }
 
+//go:linkname metal_RefHuge elver/runtime/metal.RefHuge
+//go:nosplit
+func metal_RefHuge(pa uint64) { metalRefHuge(uintptr(pa)) }
+
+//go:linkname metal_UnrefHuge elver/runtime/metal.UnrefHuge
+//go:nosplit
+func metal_UnrefHuge(pa uint64) { metalUnrefHuge(uintptr(pa)) }
+
+//go:linkname metal_WholeRefs elver/runtime/metal.WholeRefs
+//go:nosplit
+func metal_WholeRefs(pa uint64) uint32 {
+	if metalBlockAt(uintptr(pa)/metalHuge).state != metalBlockWhole {
+		return 0
+	}
+	return metalCounted(uintptr(pa)).refs
+}
+
 //go:linkname metal_frameStats elver/runtime/metal.frameStats
 //go:nosplit
-func metal_frameStats(counts *[4 + metalOwners]uint64) {
+func metal_frameStats(counts *[5 + metalOwners]uint64) {
 	f := &metalFrames
-	counts[0], counts[1], counts[2], counts[3] = uint64(f.total), uint64(f.free), uint64(f.reserve), uint64(f.least)
+	counts[0], counts[1], counts[2], counts[3], counts[4] = uint64(f.total), uint64(f.free), uint64(f.reserve), uint64(f.least), uint64(f.whole)
 	for i := range f.owners {
-		counts[4+i] = uint64(f.owners[i])
+		counts[5+i] = uint64(f.owners[i])
 	}
 }
