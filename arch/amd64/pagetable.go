@@ -80,8 +80,7 @@ type PageTable struct {
 	unlinked               bool   // tables were unlinked: the paging-structure caches may know them
 	dropped                int
 	drops                  [64]uint64 // frames to be unreferenced after the TLB forgot them
-	droppedLarge           int
-	dropsLarge             [8]uint64 // and frames of LeafSpan bytes
+	dropLarge              uint64     // and a frame of LeafSpan bytes, 0 for none
 }
 
 // Init makes the root table, whose upper half is the kernel's. It returns false if no frame is free.
@@ -136,10 +135,10 @@ func (t *PageTable) Tables() uint64 { return t.tables }
 // Entry returns the leaf entry of va, making the tables that lead to it. It returns nil if no frame
 // is free for a table. The pointer is good until FreeTables, SetLarge or Destroy.
 func (t *PageTable) Entry(va uint64) *Entry {
-	base := va &^ (LeafSpan - 1)
-	if t.leaf != nil && t.leafBase == base {
-		return &t.leaf[Index(va)]
+	if entry := t.Known(va); entry != nil {
+		return entry
 	}
+	base := va &^ (LeafSpan - 1)
 	slot := t.Slot(va)
 	if slot == nil {
 		return nil
@@ -161,10 +160,10 @@ func (t *PageTable) Entry(va uint64) *Entry {
 
 // Lookup returns the leaf entry of va, or nil if there is no table for it.
 func (t *PageTable) Lookup(va uint64) *Entry {
-	base := va &^ (LeafSpan - 1)
-	if t.leaf != nil && t.leafBase == base {
-		return &t.leaf[Index(va)]
+	if entry := t.Known(va); entry != nil {
+		return entry
 	}
+	base := va &^ (LeafSpan - 1)
 	slot := t.slot(va)
 	if slot == nil || *slot == 0 {
 		return nil
@@ -208,8 +207,13 @@ func (t *PageTable) slot(va uint64) *Entry {
 	return &table[(va>>slotShift)&(entries-1)]
 }
 
-// HasLeaf reports whether it is known at once that va has a leaf table.
-func (t *PageTable) HasLeaf(va uint64) bool { return t.leaf != nil && t.leafBase == va&^(LeafSpan-1) }
+// Known returns the leaf entry of va if its table is the one that was used last, and nil if it has to be looked for.
+func (t *PageTable) Known(va uint64) *Entry {
+	if t.leaf == nil || t.leafBase != va&^(LeafSpan-1) {
+		return nil
+	}
+	return &t.leaf[Index(va)]
+}
 
 // Peek returns the leaf entry of va, 0 if there is none. Of a large entry it shows the part that maps va, with
 // EntryLarge set.
@@ -375,11 +379,10 @@ func (t *PageTable) Drop(pa uint64) {
 
 // DropLarge is Drop for the frame of a large entry.
 func (t *PageTable) DropLarge(pa uint64) {
-	if t.droppedLarge == len(t.dropsLarge) {
+	if t.dropLarge != 0 {
 		t.Flush()
 	}
-	t.dropsLarge[t.droppedLarge] = pa
-	t.droppedLarge++
+	t.dropLarge = pa
 }
 
 // flushAllAbove is the number of pages above which the TLB is emptied rather than told of each.
@@ -398,10 +401,10 @@ func (t *PageTable) Flush() {
 			}
 		}
 		t.changedFrom, t.changedTo, t.unlinked = 0, 0, false
-		for _, pa := range t.dropsLarge[:t.droppedLarge] { // which changed
-			metal.UnrefHuge(pa)
+		if t.dropLarge != 0 { // it changed, too
+			metal.UnrefHuge(t.dropLarge)
+			t.dropLarge = 0
 		}
-		t.droppedLarge = 0
 	}
 	for _, pa := range t.drops[:t.dropped] {
 		metal.Unref(pa)

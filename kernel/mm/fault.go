@@ -167,12 +167,14 @@ func (as *AddressSpace) growStack(v *vma, p position, addr uint64) bool {
 // errAskFile if a frame has to be fetched from the file. This is the way of every page fault: it makes
 // no garbage.
 func (as *AddressSpace) resolve(v *vma, page uint64, write bool) error {
-	if as.mayBeLarge() && as.resolveLarge(v, page, write) {
-		return nil
-	}
-	entry := as.table.Entry(page)
+	entry := as.table.Known(page)
 	if entry == nil {
-		return unix.ENOMEM
+		if as.mayBeLarge() && as.resolveLarge(v, page, write) {
+			return nil
+		}
+		if entry = as.table.Entry(page); entry == nil {
+			return unix.ENOMEM
+		}
 	}
 	old := *entry
 	if old == 0 {
@@ -336,7 +338,7 @@ func (as *AddressSpace) mapAround(v *vma, start uint64, frames []uint64, bits am
 		if frame == 0 || va < v.start || va >= v.end {
 			continue
 		}
-		if entry := as.table.Entry(va); *entry == 0 {
+		if entry := as.table.Known(va); entry != nil && *entry == 0 {
 			*entry = amd64.Entry(frame) | bits
 			as.resident[residentFile]++
 			frames[k] = 0

@@ -88,7 +88,7 @@ func allocLarge() (uint64, bool) {
 // resolveLarge is resolve for a page that is in a large one, or becomes part of one. It returns false if the page is, or
 // has to be, a small one.
 func (as *AddressSpace) resolveLarge(v *vma, page uint64, write bool) bool {
-	if v.back != nil || as.table.HasLeaf(page) {
+	if v.back != nil {
 		return false
 	}
 	slot := as.table.Slot(page)

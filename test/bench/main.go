@@ -55,6 +55,7 @@ var rows = []row{
 	{"file-read-64k", "read 64 KiB of it", 0},
 	{"file-fault", "first touch of a page of a mapped file", 0},
 	{"touch", "first touch of an anonymous page", 3000},
+	{"touch-large", "the same, where large pages are asked for", 0},
 	{"map", "mmap and munmap a page", 0},
 	{"pipe", "pipe round trip, two threads", 4000},
 	{"futex", "futex round trip, two threads", 0},

@@ -63,6 +63,7 @@ var selfChecking = []struct {
 	{"files", "corners", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "mounts", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "ondisk", []kind{musl}, 128, nil, 2 * time.Minute},
+	{"files", "hugepages", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "ptys", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "inotifies", []kind{staticPIE, musl}, 128, nil, 0},
 	{"files", "procfiles", []kind{staticPIE, musl}, 128, nil, 0},

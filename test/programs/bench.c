@@ -179,6 +179,21 @@ static uint64_t first_touch(void)
 	return (ticks() - start) / pages;
 }
 
+// A page of 64 MiB touched in order where large pages are asked for.
+static uint64_t first_touch_large(void)
+{
+	enum { pages = 16384, large = 2 << 20 };
+	char *p = mmap(NULL, pages * 4096L + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	must(p != MAP_FAILED);
+	p = (char *)(((uintptr_t)p + large - 1) & -large);
+	madvise(p, pages * 4096L, MADV_HUGEPAGE);
+	uint64_t start = ticks();
+	for (long i = 0; i < pages; i++)
+		p[i * 4096] = 1;
+	return (ticks() - start) / pages;
+}
+
 static uint64_t map_unmap(void)
 {
 	return MEASURE(2000, {
@@ -692,6 +707,7 @@ static const struct {
 	{"file-read-64k", file_read_64k},
 	{"file-fault", file_fault},
 	{"touch", first_touch},
+	{"touch-large", first_touch_large},
 	{"map", map_unmap},
 	{"pipe", pipe_round_trip},
 	{"futex", futex_round_trip},

@@ -63,7 +63,7 @@ static int one_in(int n) { return below(n) == 0; }
 
 // --- What arguments are taken from ---
 
-enum { nfds = 40, page = 4096 };
+enum { nfds = 40, page = 4096, large = 2 << 20 };
 
 static int fds[nfds], opened;
 static char *pages;    // read and written, 16 pages
@@ -71,6 +71,7 @@ static char *readonly; // one page
 static char *nothing;  // one page, PROT_NONE
 static char *shared;   // of a file, four pages, the last beyond its end
 static char *region;   // 32 pages for calls that map, unmap and protect
+static char *wide;     // the same, room for three large pages
 
 static const char *const paths[] = {
     ".", "..", "/", "a", "b", "dir", "dir/c", "dir/../a", "link", "fifo", "socket", "none", "none/none", "", "a/", "dir/.",
@@ -140,6 +141,9 @@ static void open_everything(void)
 	readonly = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	nothing = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	region = mmap(NULL, 32 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	wide = mmap(NULL, 4 * large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	wide = (char *)(((uintptr_t)wide + large - 1) & -large);
+	madvise(wide, 3 * large, MADV_HUGEPAGE);
 	s = open("a", O_RDWR);
 	shared = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_SHARED, s, 0);
 	if (s >= 0)
@@ -169,11 +173,12 @@ static uint64_t flags(void)
 	return one_in(3) ? below(16) : f;
 }
 
-static uint64_t length(void) { return one_in(6) ? number() : below(one_in(3) ? 12 * page : 200); }
+static uint64_t length(void) { return one_in(24) ? below(5) * (large / 2) : one_in(6) ? number() : below(one_in(3) ? 12 * page : 200); }
 
 static void *address(void)
 {
-	switch (below(13)) {
+	switch (below(14)) {
+	case 13: return wide + below(3 * large);
 	case 12: return region + below(32 * page);
 	case 0: return NULL;
 	case 1: return readonly;
@@ -366,7 +371,10 @@ static uint64_t argument(char kind)
 	case 'o': return one_in(16) ? number() : below(32);
 	case 's': return one_in(10) ? number() : 1 + below(64);
 	case 'i': return one_in(3) ? 0 : one_in(4) ? number() | 1 << 22 : (uint64_t)getpid();
-	case 'a': return one_in(10) ? number() : (uint64_t)region + below(32) * page;
+	case 'a':
+		if (one_in(3))
+			return (uint64_t)wide + (one_in(2) ? below(6) * (large / 2) : below(3 * large / page) * page);
+		return one_in(10) ? number() : (uint64_t)region + below(32) * page;
 	case 'u': return (uint64_t)fill();
 	case 'v': return (uint64_t)vector();
 	case 'A': return (uint64_t)socket_address();
@@ -438,6 +446,8 @@ static void fault(int sig)
 {
 	mmap(pages, 16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	mmap(region, 32 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	mmap(wide, 3 * large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	madvise(wide, 3 * large, MADV_HUGEPAGE);
 	siglongjmp(again, sig);
 }
 
@@ -561,6 +571,15 @@ int main(int argc, char **argv)
 		}
 		if ((pid = fork()) != 0)
 			return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	}
+	if (guest && first % 2) { // large pages everywhere
+		int policy = open("/sys/kernel/mm/transparent_hugepage/enabled", O_WRONLY);
+
+		if (write(policy, "always", 6) != 6) {
+			printf("FAIL large pages for all: %s\n", strerror(errno));
+			return 1;
+		}
+		close(policy);
 	}
 	mkdir("/tmp", 01777);
 	if (!mkdtemp(base) || chmod(base, 0777) < 0 || chdir(base) < 0) {
