@@ -117,11 +117,11 @@ func (as *AddressSpace) newLarge(v *vma, slot *amd64.Entry) bool {
 	if !ok {
 		return false
 	}
+	metal.Zero(pa, LargeSize) // before another thread can see it
 	if !as.table.SetLarge(slot, amd64.Entry(pa)|entryBits(v.flags)|entryAnon|writable) {
 		metal.Unref(pa)
 		return false
 	}
-	metal.Zero(pa, LargeSize)
 	as.resident[residentAnon] += largePages
 	as.large.Store(true)
 	v.written = true
