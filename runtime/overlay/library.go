@@ -44,6 +44,12 @@ var edits = []edit{
 	{"pkg/tcpip/transport/udp/endpoint.go", "	dataSz := p.Len()\n", "	if n, done, err := e.sendInside(&udpInfo, p); done {\n		return n, err\n	}\n\n	dataSz := p.Len()\n"},
 	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize += pkt.Data().Size()", "e.rcvBufSize += charge(pkt.Data().Size())"},
 	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize -= p.pkt.Data().Size()", "e.rcvBufSize -= charge(p.pkt.Data().Size())"},
+	// acknowledge.go: answers take acknowledgments along.
+	{"pkg/tcpip/transport/tcp/connect.go", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.snd.sendAck()\n	}\n", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.acknowledge()\n	}\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.timer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.ep.ackTimerExpired))\n	ep.snd.corkTimer.init("},
+	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
 	// Who sees the packets of the loopback interface is counted.
 	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
 	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   bool\n"},

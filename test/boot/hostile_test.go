@@ -314,3 +314,55 @@ func neverReading(t *testing.T) {
 		}
 	}
 }
+
+// TestAcknowledgments: what the guest answers, the answer acknowledges; what it can't answer, a segment of its own does
+// after a moment.
+func TestAcknowledgments(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	onTap(t, "virtio-net-pci", func(t *testing.T) {
+		w := newWire(t)
+		s := w.connect(t, [4]byte{198, 51, 100, 3}, 2002, 7)
+		// exchange sends some bytes and returns how many segments without data acknowledge them before their echo comes.
+		exchange := func(data string) (alone int) {
+			s.flags, s.data = flagACK|flagPSH, []byte(data)
+			for range 300 {
+				w.send(s)
+				for {
+					got, ok := w.receive(s.stranger, s.theirs)
+					if !ok {
+						break
+					}
+					if len(got.data) == 0 && got.ack == s.seq+uint32(len(data)) {
+						alone++
+					}
+					if got.seq == s.ack && string(got.data) == data {
+						s.seq, s.ack = got.ack, s.ack+uint32(len(data))
+						return alone
+					}
+				}
+			}
+			t.Fatal("there is no echo")
+			return 0
+		}
+		const rounds = 50
+		alone := 0
+		for n := range rounds {
+			alone += min(exchange(fmt.Sprintf("bytes %d", n)), 1)
+		}
+		if alone > rounds*9/10 { // a busy host makes some
+			t.Errorf("%d of %d exchanges had an acknowledgment of their own", alone, rounds)
+		}
+		// A closed window keeps the answer back.
+		s.window = 0
+		s.flags, s.data = flagACK|flagPSH, []byte("no room for you")
+		for range 300 {
+			w.send(s)
+			if got, ok := w.receive(s.stranger, s.theirs); ok && len(got.data) == 0 && got.ack == s.seq+uint32(len(s.data)) {
+				return
+			}
+		}
+		t.Error("what can't be answered is never acknowledged")
+	})
+}

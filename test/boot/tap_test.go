@@ -3,11 +3,13 @@ package boot
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -221,6 +223,31 @@ func serves(t *testing.T, address string, size int) {
 	}
 }
 
+// secure has the guest's HTTP/2 echo several bodies at once on one connection.
+func secure(t *testing.T, address string) {
+	t.Helper()
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, // the certificate is for tests
+	}}
+	defer client.CloseIdleConnections()
+	body := strings.Repeat("what the host says\n", 20_000)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			r, err := client.Post("https://"+net.JoinHostPort(address, "443")+"/", "text/plain", strings.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Body.Close()
+			if got, err := io.ReadAll(r.Body); string(got) != "HTTP/2.0\n"+body {
+				t.Errorf("%s: %d bytes by HTTP/2, %v", address, len(got), err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func pings(t *testing.T, address string) {
 	t.Helper()
 	if _, err := exec.LookPath("ping"); err != nil {
@@ -248,8 +275,10 @@ func TestTap(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			onTap(t, row.card, func(t *testing.T) {
 				serves(t, tapGuest4, row.size)
+				secure(t, tapGuest4)
 				wait6(t)
 				serves(t, tapGuest6, row.size)
+				secure(t, tapGuest6)
 				pings(t, tapGuest4)
 				pings(t, tapGuest6)
 				for _, host := range []string{tapHost4, tapHost6} {

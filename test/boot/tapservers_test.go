@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,9 +30,11 @@ if type node >/dev/null 2>&1; then
 	iperf3 -s >/dev/null 2>&1 & others="$others $!"
 fi
 for host in $2; do
+	if type openssl >/dev/null 2>&1; then openssl s_client -connect $host:443 </dev/null 2>/dev/null | grep -c 'BEGIN CERT'; fi >>certificates
 	for i in $(seq 300); do curl -s -g http://$host:81/ >fetched && break; sleep 0.2; done; cat fetched
 done
 redis-server --bind 0.0.0.0 :: --protected-mode no --dir $PWD/data --appendonly yes --save 60 1 >log
+sort -u certificates
 nginx -p $PWD -c $PWD/conf -s quit 2>/dev/null
 kill $cached $others; wait; echo ended
 `
@@ -53,7 +57,15 @@ func TestServersOnTap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the host by", host) }))
+		says := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the host by", host) })
+		go http.Serve(l, says)
+		if l, err = net.Listen("tcp", net.JoinHostPort(host, "443")); err != nil {
+			t.Fatal(err)
+		}
+		secure := httptest.NewUnstartedServer(says)
+		secure.Listener = l
+		secure.StartTLS()
+		t.Cleanup(secure.Close)
 	}
 	for boot := range boots {
 		s := startServers(t, root)
@@ -252,6 +264,10 @@ func (s *servers) more(t *testing.T, guest string) {
 			t.Errorf("node says %q", got)
 		}
 	}
+	os.MkdirAll(filepath.Join(s.root, "dev"), 0o755)
+	if err := syscall.Mknod(filepath.Join(s.root, "dev/urandom"), syscall.S_IFCHR|0o666, 1<<8|9); err != nil && err != syscall.EEXIST {
+		t.Fatal(err) // iperf3 asks it
+	}
 	for _, how := range [][]string{nil, {"-R"}, {"-u", "-b", "10M"}} {
 		if got := s.client(t, append([]string{"env", "TMPDIR=/tmp", "iperf3", "-c", guest, "-t", "3"}, how...)...); !strings.Contains(got, "receiver") {
 			t.Errorf("iperf3 %v: %s", how, got)
@@ -264,7 +280,11 @@ func (s *servers) end(t *testing.T) {
 	t.Helper()
 	execute(patience, "", []string{"chroot", s.root, "redis-cli", "-h", tapGuest4, "shutdown"})
 	r := <-s.ended
-	want := "the host by " + tapHost4 + "\nthe host by " + tapHost6 + "\nended\n"
+	want := "the host by " + tapHost4 + "\nthe host by " + tapHost6 + "\n"
+	if soak {
+		want += "1\n" // one certificate of each
+	}
+	want += "ended\n"
 	if r.stdout != want || r.status != 0 || strings.Contains(r.stderr, "goroutine ") {
 		t.Errorf("wanted %q, status 0\n%v", want, r)
 	}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -57,6 +59,7 @@ func main() {
 		// Without splice(2), for which Go keeps pipes.
 		io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 	})
+	secure()
 	fmt.Println("serving")
 	b := make([]byte, 65536)
 	for {
@@ -65,6 +68,22 @@ func main() {
 			u.WriteTo(b[:n], from)
 		}
 	}
+}
+
+// secure serves HTTP/2 over TLS on port 443, with a certificate for tests.
+func secure() {
+	l, err := net.Listen("tcp", ":443")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.Proto)
+		io.Copy(w, r.Body)
+	}))
+	s.Listener.Close()
+	s.Listener, s.EnableHTTP2 = l, true
+	s.StartTLS()
 }
 
 func serve(port string, f func(net.Conn)) {
