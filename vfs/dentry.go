@@ -211,7 +211,7 @@ func (d *Dentry) Remove(name string) {
 func (d *Dentry) Prune(drop func(Inode)) {
 	d.dir.mu.Lock()
 	list := d.dir.list
-	d.dir.list, d.dir.children = nil, nil
+	d.dir.list, d.dir.children, d.dir.holes = nil, nil, 0
 	d.dir.mu.Unlock()
 	for _, s := range list {
 		switch {

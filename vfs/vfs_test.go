@@ -592,6 +592,32 @@ func TestNoSpace(t *testing.T) {
 	ok(t, "room again", c.Mkdir(at, "/e", 0o755))
 }
 
+// Whoever stays in a file system that is unmounted lazily goes on making directories there and removing them.
+func TestUnmountedLazily(t *testing.T) {
+	c := newContext(t)
+	ok(t, "mkdir", c.Mkdir(vfs.AtCWD, "/mnt", 0o755))
+	ok(t, "mount", c.Mount("none", "/mnt", "tmpfs", 0, ""))
+	ok(t, "chdir", c.Chdir("/mnt"))
+	churn := func() {
+		t.Helper()
+		for range 100 {
+			ok(t, "mkdir", c.Mkdir(vfs.AtCWD, "d", 0o755))
+			ok(t, "rmdir", c.Rmdir(vfs.AtCWD, "d"))
+		}
+	}
+	for i := range 20 {
+		ok(t, "mkdir", c.Mkdir(vfs.AtCWD, fmt.Sprint(i), 0o755))
+	}
+	for i := range 10 { // the list keeps holes
+		ok(t, "rmdir", c.Rmdir(vfs.AtCWD, fmt.Sprint(i)))
+	}
+	churn()
+	ok(t, "mkdir", c.Mkdir(vfs.AtCWD, "left", 0o755))
+	ok(t, "rmdir", c.Rmdir(vfs.AtCWD, "left"))
+	ok(t, "umount", c.Unmount("/mnt", unix.MNT_DETACH))
+	churn()
+}
+
 func TestInPlace(t *testing.T) {
 	huge, got := metal.AllocHuge(metal.OwnerKernel)
 	if !got {
