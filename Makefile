@@ -89,7 +89,7 @@ staticcheck:
 unit: kernel
 	@scripts/need $(TEST_NEEDS)
 	$(GO) test -race $(TESTFLAGS) $(UNIT)
-	$(GO) test -race -modfile build/work/kernel.mod $(TESTFLAGS) $(NETSTACK)
+	$(GO) test -race -modfile build/sources/kernel.mod $(TESTFLAGS) $(NETSTACK)
 
 boot: command
 	@scripts/need $(TEST_NEEDS)

@@ -26,7 +26,7 @@ func main() {
 }
 
 func build(out, pkg string, strip bool) error {
-	work := filepath.Join(filepath.Dir(out), "work")
+	work := filepath.Join(filepath.Dir(out), "sources")
 	b, err := overlay.New(work)
 	if err != nil {
 		return err
