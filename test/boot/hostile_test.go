@@ -125,6 +125,24 @@ func (w *wire) connect(t *testing.T, stranger [4]byte, theirs, guests uint16) se
 	return s
 }
 
+// until sends a segment, again and again, until saw has seen what it waits for. Otherwise the test fails.
+func (w *wire) until(t *testing.T, s segment, otherwise string, saw func(got segment) bool) {
+	t.Helper()
+	for range 300 {
+		w.send(s)
+		for {
+			got, ok := w.receive(s.stranger, s.theirs)
+			if !ok {
+				break
+			}
+			if saw(got) {
+				return
+			}
+		}
+	}
+	t.Fatal(otherwise)
+}
+
 // TestHostilePeers is a day on the Internet: floods of connections that nobody finishes, bytes that come one by one
 // and in any order, segments of nobody's, and peers that never read. The guest serves all the while.
 func TestHostilePeers(t *testing.T) {
@@ -254,24 +272,14 @@ func outOfWindow(t *testing.T) {
 		w.send(bad)
 	}
 	s.flags, s.data = flagACK|flagPSH, []byte("still here")
-	for range 300 {
-		w.send(s)
-		for {
-			got, ok := w.receive(s.stranger, s.theirs)
-			if !ok {
-				break
-			}
-			if got.flags&flagRST != 0 {
-				t.Fatal("the connection was given up")
-			}
-			if got.seq == s.ack && string(got.data) == "still here" {
-				s.flags, s.seq, s.data = flagRST|flagACK, got.ack, nil
-				w.send(s)
-				return
-			}
+	w.until(t, s, "the connection is mute", func(got segment) bool {
+		if got.flags&flagRST != 0 {
+			t.Fatal("the connection was given up")
 		}
-	}
-	t.Fatal("the connection is mute")
+		return got.seq == s.ack && string(got.data) == "still here"
+	})
+	s.flags, s.seq, s.data = flagRST|flagACK, s.seq+uint32(len(s.data)), nil
+	w.send(s)
 }
 
 // neverReading holds connections to which the guest has more to send than anybody takes, and such to which it is sent
@@ -327,24 +335,15 @@ func TestAcknowledgments(t *testing.T) {
 		// exchange sends some bytes and returns how many segments without data acknowledge them before their echo comes.
 		exchange := func(data string) (alone int) {
 			s.flags, s.data = flagACK|flagPSH, []byte(data)
-			for range 300 {
-				w.send(s)
-				for {
-					got, ok := w.receive(s.stranger, s.theirs)
-					if !ok {
-						break
-					}
-					if len(got.data) == 0 && got.ack == s.seq+uint32(len(data)) {
-						alone++
-					}
-					if got.seq == s.ack && string(got.data) == data {
-						s.seq, s.ack = got.ack, s.ack+uint32(len(data))
-						return alone
-					}
+			n := uint32(len(data))
+			w.until(t, s, "there is no echo", func(got segment) bool {
+				if len(got.data) == 0 && got.ack == s.seq+n {
+					alone++
 				}
-			}
-			t.Fatal("there is no echo")
-			return 0
+				return got.seq == s.ack && string(got.data) == data
+			})
+			s.seq, s.ack = s.seq+n, s.ack+n
+			return alone
 		}
 		const rounds = 50
 		alone := 0
@@ -357,12 +356,8 @@ func TestAcknowledgments(t *testing.T) {
 		// A closed window keeps the answer back.
 		s.window = 0
 		s.flags, s.data = flagACK|flagPSH, []byte("no room for you")
-		for range 300 {
-			w.send(s)
-			if got, ok := w.receive(s.stranger, s.theirs); ok && len(got.data) == 0 && got.ack == s.seq+uint32(len(s.data)) {
-				return
-			}
-		}
-		t.Error("what can't be answered is never acknowledged")
+		w.until(t, s, "what can't be answered is never acknowledged", func(got segment) bool {
+			return len(got.data) == 0 && got.ack == s.seq+uint32(len(s.data))
+		})
 	})
 }

@@ -30,20 +30,44 @@ const (
 // value means. It is nil for hints, which change nothing that a program sees: how memory is written back and
 // swapped (nothing is), how long it may take, what a console shows.
 func (d *dir) value(name, initial string, set func(c *vfs.Context, v string) error) {
+	d.kept(name, initial, func(v string) string { return v }, func(c *vfs.Context, v string) error {
+		if set == nil {
+			return nil
+		}
+		return set(c, v)
+	})
+}
+
+// choice adds a file that shows words, the one in force in brackets, and takes one of them.
+func (d *dir) choice(name string, words []string, initial string, set func(v string)) {
+	show := func(v string) string {
+		shown := slices.Clone(words)
+		shown[slices.Index(words, v)] = "[" + v + "]"
+		return strings.Join(shown, " ")
+	}
+	d.kept(name, initial, show, func(_ *vfs.Context, v string) error {
+		if !slices.Contains(words, v) {
+			return unix.EINVAL
+		}
+		set(v)
+		return nil
+	})
+}
+
+// kept adds a file that shows what was written last, unless take refuses it.
+func (d *dir) kept(name, initial string, show func(v string) string, take func(c *vfs.Context, v string) error) {
 	f := d.FS().(*FS)
 	key := fmt.Sprintf("%d/%s", d.Ino(), name)
 	f.values[key] = initial
 	t := d.file(name, func(*vfs.Context) string {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.values[key] + "\n"
+		return show(f.values[key]) + "\n"
 	})
 	t.writable(func(c *vfs.Context, v string) error {
 		v = strings.TrimRight(v, "\n")
-		if set != nil {
-			if err := set(c, v); err != nil {
-				return err
-			}
+		if err := take(c, v); err != nil {
+			return err
 		}
 		f.mu.Lock()
 		f.values[key] = v
@@ -352,31 +376,6 @@ func (f *FS) dropCaches(c *vfs.Context, v string) error {
 		}
 	}
 	return nil
-}
-
-// choice adds a file that shows words, the one in force in brackets, and takes one of them.
-func (d *dir) choice(name string, words []string, initial string, set func(v string)) {
-	f := d.FS().(*FS)
-	key := fmt.Sprintf("%d/%s", d.Ino(), name)
-	f.values[key] = initial
-	t := d.file(name, func(*vfs.Context) string {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		shown := slices.Clone(words)
-		shown[slices.Index(words, f.values[key])] = "[" + f.values[key] + "]"
-		return strings.Join(shown, " ") + "\n"
-	})
-	t.writable(func(c *vfs.Context, v string) error {
-		v = strings.TrimSuffix(v, "\n")
-		if !slices.Contains(words, v) {
-			return unix.EINVAL
-		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.values[key] = v
-		set(v)
-		return nil
-	})
 }
 
 // machineName adds a name of the machine, which uname(2) shows too.
