@@ -210,7 +210,7 @@ func (t fakeTransport) setConfig32(off int, v uint32) {
 
 func (t fakeTransport) generation() uint32 { return 0 }
 
-// Idle says whether the device has given back all that it took of a queue, which then has room.
+// Idle says whether the device has given back all that it took of a queue.
 func (f *Fake) Idle(queue int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
