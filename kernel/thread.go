@@ -258,7 +258,21 @@ func raise(p *atomic.Int64, v int64) int64 {
 }
 
 // NotifyEvent implements waiter.EventListener: a waiter.Entry with the thread as listener wakes it.
-func (t *Thread) NotifyEvent(waiter.EventMask) { t.Wake() }
+func (t *Thread) NotifyEvent(waiter.EventMask) {
+	if wants := t.entry.Mask(); wants&waitq.Exclusive != 0 {
+		t.served(wants)
+	}
+	t.Wake()
+}
+
+// served notes that t has what it waits for, as one of several: what comes now is for the others.
+func (t *Thread) served(wants waiter.EventMask) {
+	if wants&waitq.Served == 0 {
+		t.entry.Init(t, wants|waitq.Served)
+	} else {
+		t.entry.Init(t, 0)
+	}
+}
 
 // Process is a thread group of the program.
 type Process struct {

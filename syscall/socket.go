@@ -8,6 +8,7 @@ import (
 
 	"elver/kernel"
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/net"
 	"elver/vfs"
 )
@@ -199,7 +200,8 @@ func accept(t *kernel.Thread, a *args, flags uint32) (uint64, error) {
 		if got, err = s.Accept(c); err != unix.EAGAIN || d.NonBlocking() {
 			break
 		}
-		if err = w.on(t, d, waiter.ReadableEvents); err != nil {
+		// A connection is for one of those who wait.
+		if err = w.on(t, d, waiter.ReadableEvents|waitq.Exclusive); err != nil {
 			break
 		}
 	}

@@ -82,7 +82,7 @@ func (q *Queue) notify(mask waiter.EventMask) {
 	for e := q.first; e != nil; e = e.Next() {
 		if e.Mask()&Exclusive == 0 {
 			e.NotifyEvent(mask)
-		} else if !served || mask&bothWays == bothWays {
+		} else if e.Mask()&mask != 0 && (!served || mask&bothWays == bothWays) {
 			e.NotifyEvent(mask)
 			served = e.Mask()&Served != 0
 		}

@@ -235,6 +235,7 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 		endpoint.SocketOptions().SetV6Only(true)
 	}
 	s := &Socket{network: f.Network, queue: queue}
+	s.hear()
 	s.Init(f.Number, typ, protocol)
 	s.endpoint.Store(&endpoint)
 	return s, nil

@@ -207,6 +207,12 @@ func (s *Socket) applySocket(name int, value []byte) error {
 	return nil
 }
 
+// quickAcker is an endpoint that has acknowledgments wait for answers: netstack's as it comes doesn't.
+type quickAcker interface {
+	SetQuickAck(v int)
+	QuickAck() bool
+}
+
 func (s *Socket) setTCP(name int, value []byte) error {
 	if name == unix.TCP_CONGESTION {
 		cc, _, _ := bytes.Cut(value, []byte{0})
@@ -229,7 +235,11 @@ func (s *Socket) setTCP(name int, value []byte) error {
 		s.cork.Store(v != 0)
 		o.SetCorkOption(v != 0)
 	case unix.TCP_QUICKACK:
-		o.SetQuickAck(v != 0)
+		if e, ok := s.ep().(quickAcker); ok {
+			e.SetQuickAck(v)
+		} else {
+			o.SetQuickAck(v != 0)
+		}
 	case unix.TCP_MAXSEG:
 		if v != 0 && (v < 88 || v > 32767) {
 			return unix.EINVAL
@@ -510,7 +520,11 @@ func (s *Socket) getTCP(name int, value []byte) (int, error) {
 	case unix.TCP_CORK:
 		v = number(s.cork.Load())
 	case unix.TCP_QUICKACK:
-		v = number(o.GetQuickAck())
+		if e, ok := s.ep().(quickAcker); ok {
+			v = number(e.QuickAck())
+		} else {
+			v = number(o.GetQuickAck())
+		}
 	case unix.TCP_MAXSEG:
 		return put32(value, s.maxSegment()), nil
 	case unix.TCP_KEEPCNT:

@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"elver/kernel/mm"
+	"elver/kernel/waitq"
 	"elver/net"
 	"elver/vfs"
 )
@@ -29,6 +30,8 @@ type Socket struct {
 	// more use there: the socket goes on with a new one (renew), which notifies the same queue.
 	endpoint atomic.Pointer[tcpip.Endpoint]
 	queue    *waiter.Queue
+	waiters  waitq.Queue  // who waits for the socket: they hear what the queue does, by the relay
+	relay    waiter.Entry // in the queue
 	// connecting says that a connection was begun and connect(2) has not told how it ended.
 	connecting atomic.Bool
 	listening  atomic.Bool
@@ -167,12 +170,25 @@ func (s *Socket) told() {
 
 // EventRegister has e told of changes.
 func (s *Socket) EventRegister(e *waiter.Entry) error {
-	s.queue.EventRegister(e)
+	s.waiters.EventRegister(e)
 	return nil
 }
 
 // EventUnregister undoes EventRegister.
-func (s *Socket) EventUnregister(e *waiter.Entry) { s.queue.EventUnregister(e) }
+func (s *Socket) EventUnregister(e *waiter.Entry) { s.waiters.EventUnregister(e) }
+
+// relay is a socket that hears from netstack. Its own queue knows of those of whom one is enough to be told, which
+// netstack's doesn't.
+type relay Socket
+
+// NotifyEvent implements waiter.EventListener.
+func (r *relay) NotifyEvent(mask waiter.EventMask) { r.waiters.Notify(mask) }
+
+// hear has the socket's waiters hear what its queue does.
+func (s *Socket) hear() {
+	s.relay.Init((*relay)(s), ^waiter.EventMask(0))
+	s.queue.EventRegister(&s.relay)
+}
 
 // Release closes the socket; what it has yet to send is sent in the background.
 func (s *Socket) Release() {
@@ -242,7 +258,7 @@ func (s *Socket) renew() error {
 			s.bind(s.boundTo)
 		}
 	}
-	s.queue.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
+	s.waiters.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
 	return nil
 }
 
@@ -480,6 +496,7 @@ func (s *Socket) Accept(*vfs.Context) (net.Socket, error) {
 		return nil, errnoOf(err)
 	}
 	n := &Socket{network: s.network, queue: queue, isBound: true}
+	n.hear()
 	n.endpoint.Store(&endpoint)
 	n.Inherit(&s.Base)
 	endpoint.SocketOptions().SetDelayOption(s.ep().SocketOptions().GetDelayOption())
@@ -521,13 +538,13 @@ func (s *Socket) Shutdown(how int) error {
 				return unix.ENOTCONN
 			}
 			s.shut.Or(shut)
-			s.queue.Notify(waiter.ReadableEvents | waiter.EventRdHUp)
+			s.waiters.Notify(waiter.ReadableEvents | waiter.EventRdHUp)
 			return nil
 		}
 	}
 	err := errnoOf(s.ep().Shutdown(flags))
 	if err == nil && s.shut.Or(shut)|shut == shutReceive|shutSend {
-		s.queue.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp)
+		s.waiters.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp)
 	}
 	return err
 }

@@ -47,7 +47,7 @@ var edits = []edit{
 	// acknowledge.go: answers take acknowledgments along.
 	{"pkg/tcpip/transport/tcp/connect.go", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.snd.sendAck()\n	}\n", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.acknowledge()\n	}\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n"},
-	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.timer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.ep.ackTimerExpired))\n	ep.snd.corkTimer.init("},
+	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.answered = !ep.ops.GetQuickAck()\n	ep.snd.acks.timer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.ep.ackTimerExpired))\n	ep.snd.corkTimer.init("},
 	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
 	// Who sees the packets of the loopback interface is counted.

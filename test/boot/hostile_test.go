@@ -324,7 +324,7 @@ func neverReading(t *testing.T) {
 }
 
 // TestAcknowledgments: what the guest answers, the answer acknowledges; what it can't answer, a segment of its own does
-// after a moment.
+// after a moment; and where a program asks for that, all is acknowledged at once (TCP_QUICKACK).
 func TestAcknowledgments(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -353,6 +353,15 @@ func TestAcknowledgments(t *testing.T) {
 		if alone > rounds*9/10 { // a busy host makes some
 			t.Errorf("%d of %d exchanges had an acknowledgment of their own", alone, rounds)
 		}
+		lazy := s
+		s, alone = w.connect(t, [4]byte{198, 51, 100, 3}, 2003, 13), 0
+		for n := range rounds {
+			alone += min(exchange(fmt.Sprintf("bytes %d", n)), 1)
+		}
+		if alone < rounds*9/10 {
+			t.Errorf("%d of %d exchanges had an acknowledgment of their own, as asked for", alone, rounds)
+		}
+		s = lazy
 		// A closed window keeps the answer back.
 		s.window = 0
 		s.flags, s.data = flagACK|flagPSH, []byte("no room for you")

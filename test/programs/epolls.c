@@ -1,5 +1,6 @@
 // epoll.
 #include "check.h"
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -213,12 +214,11 @@ static void *wait_exclusively(void *arg)
 	return NULL;
 }
 
-// Of epolls that ask for it exclusively one is woken.
-static void test_exclusive(void)
+// exclusively checks that of epolls that ask for it exclusively one is woken when fd becomes readable.
+static void exclusively(int fd, int (*begin)(int fd), int (*end)(int fd))
 {
 	pthread_t t[3];
-	int ep[3], fd = eventfd(0, 0);
-	uint64_t one = 1;
+	int ep[3];
 
 	for (int i = 0; i < 3; i++) {
 		CHECK((ep[i] = epoll_create1(0)) >= 0);
@@ -232,11 +232,11 @@ static void test_exclusive(void)
 		for (int i = 0; i < 3; i++)
 			CHECK_EQ(pthread_create(&t[i], NULL, wait_exclusively, (void *)(long)ep[i]), 0);
 		sleep_ms(100);
-		CHECK_EQ(write(fd, &one, 8), 8);
+		CHECK_EQ(begin(fd), 0);
 		for (int i = 0; i < 3; i++)
 			pthread_join(t[i], NULL);
 		CHECK(woken >= 1);
-		CHECK_EQ(read(fd, &one, 8), 8);
+		CHECK_EQ(end(fd), 0);
 	}
 	CHECK_EQ(woken, 1);
 	for (int i = 0; i < 3; i++)
@@ -244,7 +244,79 @@ static void test_exclusive(void)
 	close(fd);
 }
 
+static int count_up(int fd) { return eventfd_write(fd, 1); }
+
+static int count_down(int fd)
+{
+	eventfd_t n;
+
+	return eventfd_read(fd, &n);
+}
+
+static void test_exclusive(void) { exclusively(eventfd(0, 0), count_up, count_down); }
+
+static struct sockaddr_in own_address(int fd)
+{
+	struct sockaddr_in a = {0};
+	socklen_t n = sizeof a;
+
+	getsockname(fd, (struct sockaddr *)&a, &n);
+	return a;
+}
+
+static int connection;
+
+static int begin_connection(int fd)
+{
+	struct sockaddr_in a = own_address(fd);
+
+	connection = socket(AF_INET, SOCK_STREAM, 0);
+	return connect(connection, (struct sockaddr *)&a, sizeof a);
+}
+
+static int end_connection(int fd)
+{
+	int s = accept(fd, NULL, NULL);
+
+	close(connection);
+	return s < 0 ? s : close(s);
+}
+
+static void test_exclusive_connections(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	CHECK_EQ(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	CHECK_EQ(listen(fd, 8), 0);
+	exclusively(fd, begin_connection, end_connection);
+}
+
+static int send_datagram(int fd)
+{
+	struct sockaddr_in a = own_address(fd);
+
+	return sendto(fd, "x", 1, 0, (struct sockaddr *)&a, sizeof a) - 1;
+}
+
+static int receive_datagram(int fd)
+{
+	char c;
+
+	return recv(fd, &c, 1, 0) - 1;
+}
+
+static void test_exclusive_datagrams(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	CHECK_EQ(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	exclusively(fd, send_datagram, receive_datagram);
+}
+
 TESTS({"bad-arguments", test_bad_arguments}, {"level-and-edge", test_level_and_edge},
       {"oneshot-and-modify", test_oneshot_and_modify}, {"nested", test_nested},
       {"timeout", test_timeout}, {"rdhup", test_rdhup}, {"many", test_many}, {"no-lost-wakeups", test_no_lost_wakeups},
-      {"exclusive", test_exclusive})
+      {"exclusive", test_exclusive}, {"exclusive-connections", test_exclusive_connections},
+      {"exclusive-datagrams", test_exclusive_datagrams})

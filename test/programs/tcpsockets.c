@@ -1231,6 +1231,152 @@ static void test_async(void)
 	close(s[0]), close(s[1]);
 }
 
+static void ignored_signal(int sig) { (void)sig; }
+
+// waiter is a thread that waits for a connection.
+struct waiter {
+	pthread_t thread;
+	volatile int tid, got;
+	int listener;
+};
+
+static void *wait_for_connection(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->tid = syscall(SYS_gettid);
+	w->got = accept(w->listener, NULL, NULL);
+	return NULL;
+}
+
+// of_status returns a number of a thread's, or the first letter of a word.
+static long of_status(int tid, const char *name)
+{
+	char path[64], line[256];
+	long v = -1;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/status", tid);
+	if (!(f = fopen(path, "r")))
+		return -1;
+	while (fgets(line, sizeof line, f))
+		if (!strncmp(line, name, strlen(name))) {
+			char *value = line + strlen(name) + 2;
+
+			v = *value >= 'A' ? *value : atol(value);
+		}
+	fclose(f);
+	return v;
+}
+
+#define WAITERS 4
+
+static int accepted(struct waiter *w)
+{
+	int n = 0;
+
+	for (int i = 0; i < WAITERS; i++)
+		n += w[i].got > 0;
+	return n;
+}
+
+// Of threads that wait for connections each connection wakes one, and each of several its own.
+static void test_one_is_woken(void)
+{
+	int woken = 0;
+
+	for (int try = 0; try < 20 && woken != 1; try++) {
+		struct waiter w[WAITERS] = {0};
+		struct sockaddr_in a;
+		long before[WAITERS];
+		int l, c[WAITERS];
+
+		CHECK((l = listener(&a, 8)) >= 0);
+		for (int i = 0; i < WAITERS; i++) {
+			w[i].listener = l;
+			CHECK_EQ(pthread_create(&w[i].thread, NULL, wait_for_connection, &w[i]), 0);
+		}
+		for (int i = 0; i < WAITERS; i++)
+			while (!w[i].tid || of_status(w[i].tid, "State") != 'S')
+				sleep_ms(1);
+		sleep_ms(20);
+		for (int i = 0; i < WAITERS; i++)
+			before[i] = of_status(w[i].tid, "voluntary_ctxt_switches");
+		for (int n = 0; n < WAITERS; n++) {
+			CHECK((c[n] = stream(0)) >= 0);
+			CHECK_EQ(connect(c[n], SA(a), sizeof a), 0);
+			if (n)
+				continue;
+			while (!accepted(w))
+				sleep_ms(1);
+			sleep_ms(5);
+			woken = 1;
+			for (int i = 0; i < WAITERS; i++)
+				if (w[i].got <= 0)
+					woken += of_status(w[i].tid, "voluntary_ctxt_switches") != before[i];
+		}
+		for (int i = 0; i < WAITERS; i++) {
+			pthread_join(w[i].thread, NULL);
+			CHECK(w[i].got > 0);
+			close(w[i].got), close(c[i]);
+		}
+		close(l);
+	}
+	CHECK_EQ(woken, 1);
+}
+
+// Who waits for a connection and has to do with a signal takes none from the others.
+static void test_signals_take_no_connection(void)
+{
+	struct waiter w[WAITERS] = {0};
+	struct sockaddr_in a;
+	int l, c[WAITERS];
+
+	signal(SIGUSR1, ignored_signal);
+	CHECK((l = listener(&a, 8)) >= 0);
+	for (int i = 0; i < WAITERS; i++) {
+		w[i].listener = l;
+		CHECK_EQ(pthread_create(&w[i].thread, NULL, wait_for_connection, &w[i]), 0);
+	}
+	for (int n = 0; n < WAITERS; n++) {
+		CHECK((c[n] = stream(0)) >= 0);
+		for (int i = 0; i < WAITERS; i++)
+			if (w[i].got <= 0)
+				pthread_kill(w[i].thread, SIGUSR1);
+		CHECK_EQ(connect(c[n], SA(a), sizeof a), 0);
+	}
+	for (int i = 0; i < WAITERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		CHECK(w[i].got > 0);
+		close(w[i].got), close(c[i]);
+	}
+	close(l);
+}
+
+// TCP_QUICKACK says what the connection does (tcp(7)): it ends when answers take acknowledgments along.
+static void test_quick_ack(void)
+{
+	int s[2], v;
+	char b[4];
+
+	CHECK(pair(s) >= 0);
+	CHECK_EQ(option(s[0], IPPROTO_TCP, TCP_QUICKACK), 1);
+	CHECK_EQ(set(s[0], IPPROTO_TCP, TCP_QUICKACK, 0), 0);
+	CHECK_EQ(option(s[0], IPPROTO_TCP, TCP_QUICKACK), 0);
+	CHECK_EQ(set(s[0], IPPROTO_TCP, TCP_QUICKACK, 1), 0);
+	CHECK_EQ(option(s[0], IPPROTO_TCP, TCP_QUICKACK), 1);
+	CHECK_EQ(set(s[0], IPPROTO_TCP, TCP_QUICKACK, 2), 0);
+	CHECK_EQ(option(s[0], IPPROTO_TCP, TCP_QUICKACK), 1);
+	for (v = 1; v >= 0; v--) {
+		CHECK_EQ(send(s[1], "ask", 3, 0), 3);
+		CHECK_EQ(recv(s[0], b, 4, 0), 3);
+		CHECK_EQ(set(s[0], IPPROTO_TCP, TCP_QUICKACK, v), 0);
+		CHECK_EQ(send(s[0], "say", 3, 0), 3);
+		CHECK_EQ(recv(s[1], b, 4, 0), 3);
+	}
+	close(s[0]), close(s[1]);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -1266,6 +1412,9 @@ int main(int argc, char **argv)
 		{"connect-timeout", test_connect_blocking_timeout},
 		{"self-connection", test_self_connection},
 		{"async", test_async},
+		{"one-is-woken", test_one_is_woken},
+		{"signals-take-no-connection", test_signals_take_no_connection},
+		{"quick-ack", test_quick_ack},
 	};
 
 	return check_main(argc, argv, tests, sizeof tests / sizeof *tests);

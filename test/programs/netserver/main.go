@@ -1,6 +1,6 @@
 // Netserver is what the tests of the network talk to: on all addresses, TCP and UDP echo on port 7, a drain
-// that answers with the sum on 9, one that reads nothing until its peer has closed on 11, a source of as many bytes
-// as it is asked for on 19, and orders on 1.
+// that answers with the sum on 9, one that reads nothing until its peer has closed on 11, an echo that has what it
+// answers acknowledged before on 13, a source of as many bytes as it is asked for on 19, and orders on 1.
 package main
 
 import (
@@ -31,6 +31,17 @@ func main() {
 			if failed != 0 {
 				return
 			}
+		}
+	})
+	serve("13", func(c net.Conn) {
+		b := make([]byte, 4096)
+		for raw, _ := c.(*net.TCPConn).SyscallConn(); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) })
+			c.Write(b[:n])
 		}
 	})
 	serve("19", func(c net.Conn) {

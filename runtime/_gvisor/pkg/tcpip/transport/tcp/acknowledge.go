@@ -14,9 +14,10 @@ const ackDelay = 40 * time.Millisecond
 // answer acknowledges it (RFC 9293, 3.8.6.3). Guarded by the endpoint's mu.
 type acknowledgments struct {
 	timer timer
-	// answered says that data was sent since the timer ran out. Without, acknowledgments don't wait, so that a
-	// program that only receives doesn't slow its peer down.
+	// answered says that what came was answered since the timer ran out, or TCP_QUICKACK was set. Without,
+	// acknowledgments don't wait, so that a program that only receives doesn't slow its peer down.
 	answered bool
+	came     tcpip.MonotonicTime // the last data
 }
 
 // acknowledge acknowledges what came, or has an answer do that: of up to one full segment, in order, which waits
@@ -25,6 +26,7 @@ type acknowledgments struct {
 // +checklocks:e.mu
 func (e *Endpoint) acknowledge() {
 	s, r := e.snd, e.rcv
+	s.acks.came = r.lastRcvdAckTime
 	if !s.acks.answered || e.EndpointState() != StateEstablished || len(r.pendingRcvdSegments) != 0 ||
 		s.MaxSentAck.Size(r.RcvNxt) > seqnum.Size(e.amss) || e.route.Inside() {
 		s.sendAck()
@@ -54,6 +56,37 @@ func (e *Endpoint) ackTimerExpired() tcpip.Error {
 //
 // +checklocks:s.ep.mu
 func (s *sender) answering() {
-	s.acks.answered = true
+	if !s.acks.answered && s.LastSendTime.Sub(s.acks.came) < ackDelay {
+		s.acks.answered = true
+	}
 	s.acks.timer.disable()
+}
+
+// SetQuickAck is TCP_QUICKACK: acknowledgments don't wait until the next answer, unless v is 0 (tcp(7)). Of other even
+// values, Linux makes an acknowledgment that waits, and no more.
+func (e *Endpoint) SetQuickAck(v int) {
+	e.LockUser()
+	defer e.UnlockUser()
+	e.ops.SetQuickAck(v != 0) // what a connection begins with
+	s := e.snd
+	if s == nil {
+		return
+	}
+	s.acks.answered = v == 0
+	if state := e.EndpointState(); v == 0 || state != StateEstablished && state != StateCloseWait || e.rcv.RcvNxt == s.MaxSentAck {
+		return
+	}
+	s.acks.timer.disable()
+	s.sendAck()
+	s.acks.answered = v&1 == 0
+}
+
+// QuickAck is what TCP_QUICKACK says.
+func (e *Endpoint) QuickAck() bool {
+	e.LockUser()
+	defer e.UnlockUser()
+	if e.snd == nil {
+		return e.ops.GetQuickAck()
+	}
+	return !e.snd.acks.answered
 }
