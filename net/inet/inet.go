@@ -78,7 +78,7 @@ func (n *Network) start() {
 		HandleLocal:              true,
 		RawFactory:               raw.EndpointFactory{},
 		AllowPacketEndpointWrite: true,
-		Clock:                    clock{tcpip.NewStdClock()},
+		Clock:                    &clock{tcpip.NewStdClock()},
 	})
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
@@ -128,7 +128,12 @@ func (n *Network) Packets() (received, sent uint64) {
 type clock struct{ tcpip.Clock }
 
 // Now is for the time stamps of packets.
-func (clock) Now() time.Time { return time.Unix(0, kernel.Realtime()) }
+func (*clock) Now() time.Time { return time.Unix(0, kernel.Realtime()) }
+
+// NowMonotonic is read several times a packet.
+func (*clock) NowMonotonic() tcpip.MonotonicTime {
+	return tcpip.MonotonicTime{}.Add(time.Duration(kernel.Monotonic()))
+}
 
 // Drain waits until what closed sockets have yet to send has arrived, at most that long.
 func (n *Network) Drain(atMost time.Duration) {

@@ -119,8 +119,8 @@ func (d *Device) NewQueue(i, size int) (*Queue, error) {
 	return q, nil
 }
 
-// SetQuiet has the device asked for no interrupts, where it understands that, until Listen: for a queue
-// whose requests the driver takes back when it needs them.
+// SetQuiet has the device asked for no interrupts until Listen: for a queue whose requests the driver takes
+// back when it needs them.
 //
 // Precondition: Run was not called yet.
 func (q *Queue) SetQuiet() {
@@ -305,10 +305,13 @@ func (q *Queue) poll(listen bool) {
 	}
 }
 
-// hush asks for no interrupts: for one in a future that keeps moving. Precondition: mu is held.
+// hush asks for no interrupts: with events, for one in a future that keeps moving. Without, only a quiet queue
+// does: one that asked again for the next interrupt could miss it (kvm.Machine.KeepsOrder). Precondition: mu is held.
 func (q *Queue) hush() {
 	if q.events {
 		q.ring.setUsedEvent(q.seen - 1)
+	} else if q.quiet {
+		q.ring.setInterrupts(false, q.added)
 	}
 }
 
@@ -320,12 +323,15 @@ func (q *Queue) collect(batch []*Request, listen bool) (n int, wrong string) {
 	if q.dead {
 		return 0, ""
 	}
-	if q.events && q.ring.usedIndex() == q.seen {
+	switch {
+	case q.events && q.ring.usedIndex() == q.seen:
 		if !listen {
 			return 0, ""
 		}
 		q.ring.setUsedEvent(q.seen)
-	} else {
+	case !q.events && listen:
+		q.ring.setInterrupts(true, q.added)
+	default:
 		q.hush()
 	}
 	index := q.ring.usedIndex()

@@ -11,12 +11,13 @@ import (
 
 var le = binary.LittleEndian
 
-// Flags of a descriptor (2.7.5) and of the used ring (2.7.8).
+// Flags of a descriptor (2.7.5), of the available ring (2.7.7) and of the used ring (2.7.8).
 const (
-	descriptorNext     = 1 << 0
-	descriptorWrite    = 1 << 1 // the device writes
-	descriptorIndirect = 1 << 2
-	usedNoNotify       = 1 << 0
+	descriptorNext       = 1 << 0
+	descriptorWrite      = 1 << 1 // the device writes
+	descriptorIndirect   = 1 << 2
+	availableNoInterrupt = 1 << 0
+	usedNoNotify         = 1 << 0
 
 	eventBytes = 2 // of the index behind either ring, with FeatureEventIdx (2.7.10)
 
@@ -41,6 +42,7 @@ type ring struct {
 	memory    []byte
 	available int // offsets in memory
 	used      int
+	flags     uint32 // of the available ring
 }
 
 var errNoFrame = errors.New("virtio: no memory is free for a virtqueue")
@@ -78,7 +80,20 @@ func (r *ring) word(at int) *uint32 { return (*uint32)(unsafe.Pointer(&r.memory[
 // read after (2.7.13.3, 2.7.13.4.1).
 func (r *ring) publish(index, head uint16) {
 	le.PutUint16(r.memory[r.available+ringHeaderBytes+2*int(index%uint16(r.size)):], head)
-	atomic.SwapUint32(r.word(r.available), uint32(index+1)<<16)
+	atomic.SwapUint32(r.word(r.available), uint32(index+1)<<16|r.flags)
+}
+
+// setInterrupts asks, without FeatureEventIdx, for interrupts or for none (2.7.7.1); index chains were made
+// available. The exchange is a full barrier, as setUsedEvent's.
+func (r *ring) setInterrupts(on bool, index uint16) {
+	flags := uint32(availableNoInterrupt)
+	if on {
+		flags = 0
+	}
+	if r.flags != flags {
+		r.flags = flags
+		atomic.SwapUint32(r.word(r.available), uint32(index)<<16|flags)
+	}
 }
 
 // wantsNotice says whether the device wants to be told of new buffers.

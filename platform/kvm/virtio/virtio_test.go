@@ -146,7 +146,7 @@ func (f *fakeDevice) put(head, written uint32) {
 
 func (f *fakeDevice) setUsed(index uint16) {
 	old := uint16(atomic.SwapUint32(f.ring.word(f.ring.used), uint32(index)<<16) >> 16)
-	wanted := true
+	wanted := atomic.LoadUint32(f.ring.word(f.ring.available))&availableNoInterrupt == 0
 	if f.taken&FeatureEventIdx != 0 {
 		event := uint16(atomic.LoadUint32((*uint32)(unsafe.Pointer(&f.ring.memory[f.ring.available+4+2*f.ring.size]))))
 		wanted = index-event-1 < index-old
@@ -360,7 +360,12 @@ func TestHostileDevice(t *testing.T) {
 
 // A quiet queue brings no interrupt until somebody listens, and a device that keeps up needs no notices.
 func TestSuppression(t *testing.T) {
-	f := newFake(FeatureEventIdx)
+	t.Run("events", func(t *testing.T) { testSuppression(t, FeatureEventIdx) })
+	t.Run("flags", func(t *testing.T) { testSuppression(t, 0) })
+}
+
+func testSuppression(t *testing.T, features uint64) {
+	f := newFake(features)
 	f.lazy = true
 	_, q := startFake(t, f)
 	q.SetQuiet()

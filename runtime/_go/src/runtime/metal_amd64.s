@@ -46,6 +46,17 @@ TEXT ·metalRDTSC(SB),NOSPLIT,$0-8
 	MOVQ	AX, ret+0(FP)
 	RET
 
+// func metalNanotime() int64
+TEXT ·metalNanotime<ABIInternal>(SB),NOSPLIT|NOFRAME,$0-8
+	RDTSC
+	SHLQ	$32, DX
+	ORQ	DX, AX
+	SUBQ	·metalClock+metalClockState_tsc(SB), AX
+	MULQ	·metalClock+metalClockState_scale(SB)
+	SHRQ	$32, DX, AX
+	ADDQ	·metalClock+metalClockState_ns(SB), AX
+	RET
+
 // func metalScale(x, scale uint64) uint64
 TEXT ·metalScale(SB),NOSPLIT,$0-24
 	MOVQ	x+0(FP), AX

@@ -14,7 +14,9 @@ const (
 )
 
 // metalClock is in the data section: it is read before BSS can be.
-var metalClock = struct {
+var metalClock = metalClockState{scale: 1 << 32}
+
+type metalClockState struct {
 	scale      uint64 // nanoseconds of a TSC tick, times 1<<32
 	tsc        uint64 // nanotime was ns when the counter was tsc
 	ns         int64
@@ -26,17 +28,14 @@ var metalClock = struct {
 	apic       uintptr
 	x2apic     bool
 	idle       uint64 // TSC ticks that the CPU was halted
-}{scale: 1 << 32}
+}
 
 // metalTimeSlice is how long a goroutine, or the program, runs before others have their turn: as on a
 // Linux that counts 250 ticks a second. Threads that spin until another goes on wait that long for each.
 const metalTimeSlice = 4e6
 
-//go:nosplit
-func metalNanotime() int64 {
-	c := &metalClock
-	return c.ns + int64(metalScale(metalRDTSC()-c.tsc, c.scale))
-}
+// metalNanotime returns ns + (TSC-tsc)*scale>>32. It is read some ten times a packet.
+func metalNanotime() int64
 
 //go:nosplit
 func metalSetFrequency(hz uint64) {

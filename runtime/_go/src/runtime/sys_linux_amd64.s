@@ -76,8 +76,8 @@ TEXT runtime·mincore(SB),NOSPLIT,$0-28
 	RET
 
 // func nanotime1() int64
-TEXT runtime·nanotime1(SB),NOSPLIT|NOFRAME,$0-8
-	JMP	·metalNanotime(SB)
+TEXT runtime·nanotime1<ABIInternal>(SB),NOSPLIT|NOFRAME,$0-8
+	JMP	·metalNanotime<ABIInternal>(SB)
 
 // There are no signals.
 TEXT runtime·rtsigprocmask(SB),NOSPLIT,$0-28
