@@ -50,6 +50,12 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.answered = !ep.ops.GetQuickAck()\n	ep.snd.acks.timer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.ep.ackTimerExpired))\n	ep.snd.corkTimer.init("},
 	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
+	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
+	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) {\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "s.sendSegmentFromPacketBuffer(seg.pkt, seg.flags, ", "s.sendSegmentFromPacketBuffer(seg.pkt, s.finish(seg), "},
+	{"pkg/tcpip/transport/tcp/snd.go", "updateWriteNext(seg *segment) {\n", "updateWriteNext(seg *segment) {\n	seg = s.afterFinish(seg)\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "seg != nil && s.Outstanding < s.SndCwnd; seg = seg.Next() {", "seg != nil && s.Outstanding < s.SndCwnd; seg = s.writeNext {"},
 	// Who sees the packets of the loopback interface is counted.
 	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
 	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   bool\n"},

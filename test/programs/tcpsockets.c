@@ -565,6 +565,39 @@ static void test_send_flags(void)
 	close(s[0]), close(s[1]);
 }
 
+// What a cork, MSG_MORE or Nagle's algorithm holds back goes at once with the end of the stream, not when the
+// 200 ms of a cork are over.
+static void test_corked_ends(void)
+{
+	enum { rounds = 60 };
+	int64_t begun = now_ns(CLOCK_MONOTONIC);
+
+	for (int i = 0; i < rounds; i++) {
+		int s[2];
+		char b[16];
+
+		CHECK(pair(s) >= 0);
+		if (i % 3 == 0)
+			CHECK_EQ(set(s[0], IPPROTO_TCP, TCP_CORK, 1), 0);
+		CHECK_EQ(send(s[0], "abc", 3, i % 3 == 1 ? MSG_MORE : 0), 3);
+		CHECK_EQ(send(s[0], "def", 3, i % 3 == 1 ? MSG_MORE : 0), 3);
+		if (i % 2 == 0)
+			CHECK_EQ(shutdown(s[0], SHUT_WR), 0);
+		else
+			close(s[0]);
+		CHECK_EQ(recv(s[1], b, 16, MSG_WAITALL), 6);
+		CHECK(memcmp(b, "abcdef", 6) == 0);
+		CHECK_EQ(recv(s[1], b, 16, 0), 0);
+		if (i % 2 == 0) {
+			CHECK_EQ(write(s[1], "answer", 6), 6);
+			CHECK_EQ(recv(s[0], b, 16, 0), 6);
+			close(s[0]);
+		}
+		close(s[1]);
+	}
+	CHECK(now_ns(CLOCK_MONOTONIC) - begun < rounds * 100 * 1000000LL);
+}
+
 static void test_timeouts(void)
 {
 	int s[2], l;
@@ -1392,6 +1425,7 @@ int main(int argc, char **argv)
 		{"linger", test_linger},
 		{"receive-flags", test_receive_flags},
 		{"send-flags", test_send_flags},
+		{"corked-ends", test_corked_ends},
 		{"timeouts", test_timeouts},
 		{"buffers", test_buffers},
 		{"low-water", test_low_water},
