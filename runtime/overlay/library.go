@@ -53,6 +53,8 @@ var edits = []edit{
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
 	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) {\n"},
+	// net/inet ends what a cork holds back; this timer would give a segment that was sent another number.
+	{"pkg/tcpip/transport/tcp/snd.go", "							s.corkTimer.enable(MinRTO)\n", ""},
 	{"pkg/tcpip/transport/tcp/snd.go", "s.sendSegmentFromPacketBuffer(seg.pkt, seg.flags, ", "s.sendSegmentFromPacketBuffer(seg.pkt, s.finish(seg), "},
 	{"pkg/tcpip/transport/tcp/snd.go", "updateWriteNext(seg *segment) {\n", "updateWriteNext(seg *segment) {\n	seg = s.afterFinish(seg)\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "seg != nil && s.Outstanding < s.SndCwnd; seg = seg.Next() {", "seg != nil && s.Outstanding < s.SndCwnd; seg = s.writeNext {"},

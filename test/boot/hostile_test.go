@@ -324,7 +324,8 @@ func neverReading(t *testing.T) {
 }
 
 // TestAcknowledgments: what the guest answers, the answer acknowledges; what it can't answer, a segment of its own does
-// after a moment; and where a program asks for that, all is acknowledged at once (TCP_QUICKACK).
+// after a moment; and where a program asks for that, all is acknowledged at once (TCP_QUICKACK). The end
+// of a stream goes with its last bytes.
 func TestAcknowledgments(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -367,6 +368,25 @@ func TestAcknowledgments(t *testing.T) {
 		s.flags, s.data = flagACK|flagPSH, []byte("no room for you")
 		w.until(t, s, "what can't be answered is never acknowledged", func(got segment) bool {
 			return len(got.data) == 0 && got.ack == s.seq+uint32(len(s.data))
+		})
+
+		// The end of a stream comes with the bytes that a cork held back, and again alone if it is lost.
+		const last = "farewell"
+		s = w.connect(t, [4]byte{198, 51, 100, 3}, 2004, 17)
+		w.until(t, s, "the last bytes come without the end", func(got segment) bool {
+			return got.seq == s.ack && string(got.data) == last && got.flags&flagFIN != 0
+		})
+		end := s.ack + uint32(len(last))
+		w.until(t, s, "the last bytes don't come again", func(got segment) bool {
+			return got.seq == s.ack && string(got.data) == last
+		})
+		s.ack = end
+		w.until(t, s, "the end doesn't come again", func(got segment) bool {
+			return got.seq == end && len(got.data) == 0 && got.flags&flagFIN != 0
+		})
+		s.ack, s.flags = end+1, flagACK|flagFIN
+		w.until(t, s, "the stranger's end is not acknowledged", func(got segment) bool {
+			return got.seq == end+1 && got.ack == s.seq+1 && got.flags == flagACK
 		})
 	})
 }

@@ -1,6 +1,7 @@
 // Netserver is what the tests of the network talk to: on all addresses, TCP and UDP echo on port 7, a drain
 // that answers with the sum on 9, one that reads nothing until its peer has closed on 11, an echo that has what it
-// answers acknowledged before on 13, a source of as many bytes as it is asked for on 19, and orders on 1.
+// answers acknowledged before on 13, one that says a word corked and closes on 17, a source of as many bytes as it is
+// asked for on 19, and orders on 1.
 package main
 
 import (
@@ -43,6 +44,11 @@ func main() {
 			raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) })
 			c.Write(b[:n])
 		}
+	})
+	serve("17", func(c net.Conn) {
+		raw, _ := c.(*net.TCPConn).SyscallConn()
+		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, 1) })
+		io.WriteString(c, "farewell")
 	})
 	serve("19", func(c net.Conn) {
 		var n, begin int
