@@ -88,6 +88,9 @@ func (n *Network) start() {
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
 	s.SetTransportProtocolOption(tcp.ProtocolNumber, &tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: defaultTCPBuffer, Max: maxTCPBuffer})
 	n.setBuffers(s)
+	if p, ok := s.TransportProtocolInstance(tcp.ProtocolNumber).(crowdable); ok {
+		p.SetCrowded(crowded)
+	}
 	s.SetPortRange(firstLocalPort, lastLocalPort)
 	n.stack, n.next = s, LoopbackNIC+1
 	must(s.CreateNICWithOptions(LoopbackNIC, loopback.New(), stack.NICOptions{Name: "lo", DeliverLinkPackets: true}))

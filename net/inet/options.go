@@ -197,6 +197,7 @@ func (s *Socket) applySocket(name int, value []byte) error {
 	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
 		o.SetSendBufferSize(int64(s.SendBuffer.Load()), true)
 	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
+		s.shrunk.Store(0)
 		o.SetReceiveBufferSize(int64(s.ReceiveBuffer.Load()), true)
 	case unix.SO_LINGER:
 		o.SetLinger(tcpip.LingerOption{

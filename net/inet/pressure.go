@@ -35,9 +35,35 @@ func shrinkSend(o *tcpip.SocketOptions) {
 	}
 }
 
-// shrinkReceive has a new connection hold less for the program if it must.
-func shrinkReceive(o *tcpip.SocketOptions) {
-	if most := allowance(metal.Frames()); most != 0 && o.GetReceiveBufferSize() > most {
-		o.SetReceiveBufferSize(most, true)
+// shrinkReceive has a new connection hold less for the program if it must, and returns how much it held.
+func shrinkReceive(o *tcpip.SocketOptions) (before int64) {
+	before = o.GetReceiveBufferSize()
+	most := allowance(metal.Frames())
+	if most == 0 || before <= most {
+		return 0
 	}
+	o.SetReceiveBufferSize(most, true)
+	return before
+}
+
+// growReceive gives a connection that shrinkReceive shrank its own back when there is memory again: as it is, it may
+// have room for no more than a few segments out of order.
+func (s *Socket) growReceive() {
+	if allowance(metal.Frames()) != 0 {
+		return
+	}
+	if before := s.shrunk.Swap(0); before > s.ep().SocketOptions().GetReceiveBufferSize() {
+		s.ep().SocketOptions().SetReceiveBufferSize(before, true)
+	}
+}
+
+// crowdable is netstack's TCP, if it makes connections from cookies when it is told that memory is scarce.
+type crowdable interface {
+	SetCrowded(func() bool)
+}
+
+// crowded says so, before connections have to hold less.
+func crowded() bool {
+	f := metal.Frames()
+	return f.ByOwner[metal.OwnerGoHeap] > f.Total/8
 }

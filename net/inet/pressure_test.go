@@ -6,6 +6,24 @@ import (
 	"elver/runtime/metal"
 )
 
+// A connection that was accepted while memory was short gets its room when it no longer is.
+func TestShrunkConnectionGrows(t *testing.T) {
+	a, b := connected(t, new(Network))
+	defer a.Release()
+	defer b.Release()
+	s := b.(*Socket)
+	o := s.ep().SocketOptions()
+	o.SetReceiveBufferSize(leastBuffer, true)
+	s.shrunk.Store(defaultTCPBuffer)
+	send(t, a, "hello")
+	if got := receive(t, b, 10, 0); got != "hello" {
+		t.Errorf("received %q", got)
+	}
+	if n := o.GetReceiveBufferSize(); n != defaultTCPBuffer || s.shrunk.Load() != 0 {
+		t.Errorf("a receive buffer of %d bytes", n)
+	}
+}
+
 func TestAllowance(t *testing.T) {
 	for _, row := range []struct {
 		heap, free uint64

@@ -44,6 +44,8 @@ type Socket struct {
 	// holding says that a datagram is held back by MSG_MORE or UDP_CORK.
 	holding atomic.Bool
 
+	shrunk atomic.Int64 // how large the receive buffer was before memory ran short, or 0
+
 	filterMu sync.Mutex // is held while a filter looks at what waits
 
 	errorsMu sync.Mutex
@@ -500,7 +502,7 @@ func (s *Socket) Accept(*vfs.Context) (net.Socket, error) {
 	n.endpoint.Store(&endpoint)
 	n.Inherit(&s.Base)
 	endpoint.SocketOptions().SetDelayOption(s.ep().SocketOptions().GetDelayOption())
-	shrinkReceive(endpoint.SocketOptions())
+	n.shrunk.Store(shrinkReceive(endpoint.SocketOptions()))
 	s.mu.Lock()
 	n.kept = slices.Clone(s.kept)
 	s.mu.Unlock()
@@ -877,6 +879,9 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 		}
 		s.Peeked(r.Count, !peek)
 		if !peek {
+			if s.shrunk.Load() != 0 {
+				s.growReceive()
+			}
 			s.ep().ModerateRecvBuf(r.Count)
 		}
 		m.More = m.Flags&unix.MSG_WAITALL != 0 && !peek && dst.Len() > 0

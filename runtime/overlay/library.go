@@ -58,6 +58,11 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/snd.go", "s.sendSegmentFromPacketBuffer(seg.pkt, seg.flags, ", "s.sendSegmentFromPacketBuffer(seg.pkt, s.finish(seg), "},
 	{"pkg/tcpip/transport/tcp/snd.go", "updateWriteNext(seg *segment) {\n", "updateWriteNext(seg *segment) {\n	seg = s.afterFinish(seg)\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "seg != nil && s.Outstanding < s.SndCwnd; seg = seg.Next() {", "seg != nil && s.Outstanding < s.SndCwnd; seg = s.writeNext {"},
+	// crowd.go: half-open connections are bounded by memory too.
+	{
+		"pkg/tcpip/transport/tcp/accept.go", "len(e.acceptQueue.pendingEndpoints) == e.acceptQueue.capacity-1",
+		"useCookies(len(e.acceptQueue.pendingEndpoints), e.acceptQueue.capacity-1)",
+	},
 	// Who sees the packets of the loopback interface is counted.
 	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
 	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   bool\n"},

@@ -172,13 +172,15 @@ func TestHostilePeers(t *testing.T) {
 			if _, now := memory(); now < free/3 {
 				t.Errorf("%d MB are free of %d, while connections wait that nobody finishes", now, free)
 			}
+			// What the flood holds, the next connection has no less room for.
+			tinySegments(t)
 		})
 	})
 }
 
 func synFlood(t *testing.T) {
 	w := newWire(t)
-	total := 6000 // more than a listening socket holds for
+	total := 12_000 // as many as the listening sockets hold
 	if soak {
 		total = 60_000
 	}
