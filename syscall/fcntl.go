@@ -53,7 +53,7 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 		if id < 0 {
 			kind, id = vfs.OwnerGroup, -id
 		}
-		d.SetOwner(kind, id, t.Creds())
+		d.SetOwner(kind, id, t)
 		return 0, nil
 	case unix.F_GETOWN:
 		kind, id, _ := d.Owner()
@@ -69,7 +69,7 @@ func sysFcntl(t *kernel.Thread, a *args) (uint64, error) {
 		if kind := int32(pair); kind < vfs.OwnerThread || kind > vfs.OwnerGroup {
 			return 0, unix.EINVAL
 		}
-		d.SetOwner(int32(pair), int32(pair>>32), t.Creds())
+		d.SetOwner(int32(pair), int32(pair>>32), t)
 		return 0, nil
 	case unix.F_GETOWN_EX:
 		kind, id, _ := d.Owner()

@@ -73,7 +73,7 @@ func socketOwner(t *kernel.Thread, d *vfs.Description, request uint32, arg uint6
 	if id < 0 {
 		kind, id = vfs.OwnerGroup, -id
 	}
-	d.SetOwner(kind, id, t.Creds())
+	d.SetOwner(kind, id, t)
 	return 0, nil
 }
 

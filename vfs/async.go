@@ -60,7 +60,7 @@ func (a *async) signal(mask waiter.EventMask) {
 	if mask &= a.d.Readiness(mask); over || mask == 0 {
 		return
 	}
-	kind, id, chosen := a.d.Owner()
+	_, _, chosen := a.d.Owner()
 	sig := kernel.Signal(unix.SIGIO)
 	info := kernel.KernelInfo(sig)
 	if chosen != 0 {
@@ -68,29 +68,68 @@ func (a *async) signal(mask waiter.EventMask) {
 		code, band := reason(mask)
 		info = kernel.IOInfo(sig, code, band, a.fd)
 	}
+	a.d.tellOwner(a.kernel, sig, info)
+}
+
+// tellOwner sends the owner a signal.
+func (d *Description) tellOwner(k *kernel.Kernel, sig kernel.Signal, info kernel.Siginfo) {
+	kind, id, _ := d.Owner()
 	var to []*kernel.Process
 	switch {
 	case id <= 0:
 	case kind == OwnerThread:
-		if t := a.kernel.Thread(id); t != nil && a.d.mayTell(t.Creds()) {
+		if t := k.Thread(id); t != nil && d.mayTell(t.Creds()) {
 			t.Send(sig, info)
 		}
 	case kind == OwnerProcess:
-		if p := a.kernel.Process(id); p != nil {
+		if p := k.Process(id); p != nil {
 			to = append(to, p)
 		}
 	default:
-		for _, p := range a.kernel.Processes() {
+		for _, p := range k.Processes() {
 			if g := p.Group(); g != nil && g.ID() == id {
 				to = append(to, p)
 			}
 		}
 	}
 	for _, p := range to {
-		if a.d.mayTell(p.Creds()) {
+		if d.mayTell(p.Creds()) {
 			p.Kill(sig, info)
 		}
 	}
+}
+
+// Urgent is a file whose EventPri is that an urgent byte has come, of which SIGURG tells the owner (socket(7)).
+type Urgent interface{ SendsUrgent() bool }
+
+// urgentTeller waits for that.
+type urgentTeller struct {
+	d      *Description
+	kernel *kernel.Kernel
+	entry  waiter.Entry
+}
+
+// followUrgent has the owner told of urgent bytes from now on.
+func (d *Description) followUrgent(k *kernel.Kernel) {
+	if f, ok := d.file.(Urgent); !ok || !f.SendsUrgent() {
+		return
+	}
+	u := &urgentTeller{d: d, kernel: k}
+	d.ownerMu.Lock()
+	known := d.urgent != nil
+	if !known {
+		d.urgent = u
+	}
+	d.ownerMu.Unlock()
+	if !known {
+		u.entry.Init(u, waiter.EventPri)
+		d.EventRegister(&u.entry)
+	}
+}
+
+// NotifyEvent sends the signal from a goroutine of its own, as async does.
+func (u *urgentTeller) NotifyEvent(waiter.EventMask) {
+	go u.d.tellOwner(u.kernel, kernel.Signal(unix.SIGURG), kernel.KernelInfo(kernel.Signal(unix.SIGURG)))
 }
 
 // mayTell checks that who set the owner could have killed it.

@@ -115,6 +115,7 @@ type Description struct {
 	ownerUID   uint32 // of who set the owner
 	ownerEUID  uint32
 	async      *async // nil without O_ASYNC
+	urgent     *urgentTeller
 	closeHooks []CloseHook
 }
 
@@ -264,9 +265,12 @@ func (d *Description) Decref() {
 
 func (d *Description) release() {
 	d.ownerMu.Lock()
-	hooks, a := d.closeHooks, d.async
-	d.closeHooks, d.async = nil, nil
+	hooks, a, u := d.closeHooks, d.async, d.urgent
+	d.closeHooks, d.async, d.urgent = nil, nil, nil
 	d.ownerMu.Unlock()
+	if u != nil {
+		d.EventUnregister(&u.entry)
+	}
 	if a != nil {
 		d.EventUnregister(&a.entry)
 	}
@@ -319,8 +323,10 @@ func (d *Description) Owner() (kind, id, signal int32) {
 	return d.ownerType, d.ownerID, d.ownerSig
 }
 
-// SetOwner sets what F_SETOWN_EX sets, on behalf of who has creds.
-func (d *Description) SetOwner(kind, id int32, creds *kernel.Credentials) {
+// SetOwner sets what F_SETOWN_EX sets, on behalf of t.
+func (d *Description) SetOwner(kind, id int32, t *kernel.Thread) {
+	creds := t.Creds()
+	d.followUrgent(t.Kernel())
 	d.ownerMu.Lock()
 	d.ownerUID, d.ownerEUID = creds.RUID, creds.EUID
 	d.ownerType, d.ownerID = kind, id

@@ -188,6 +188,10 @@ func (s *Socket) applySocket(name int, value []byte) error {
 		o.SetReuseAddress(s.On(name))
 	case unix.SO_REUSEPORT:
 		o.SetReusePort(s.On(name))
+	case unix.SO_OOBINLINE:
+		if e, ok := s.ep().(urgentEndpoint); ok {
+			e.SetUrgentInline(s.On(name))
+		}
 	case unix.SO_KEEPALIVE:
 		o.SetKeepAlive(s.On(name))
 	case unix.SO_BROADCAST:

@@ -650,13 +650,15 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 	if err := s.TakeError(); err != nil {
 		return 0, err
 	}
-	if m.Flags&unix.MSG_OOB != 0 {
+	urgent := m.Flags&unix.MSG_OOB != 0
+	if urgent && !s.stream() {
 		return 0, unix.EOPNOTSUPP
 	}
 	if o := s.ep().SocketOptions(); !s.stream() && (o.GetIPv4RecvError() || o.GetIPv6RecvError()) {
 		s.collectErrors()
 	}
-	options := tcpip.WriteOptions{Atomic: !s.stream()}
+	// To TCP, the end of a record is its urgent byte.
+	options := tcpip.WriteOptions{Atomic: !s.stream(), EndOfRecord: urgent}
 	var x sent
 	if len(m.Control) > 0 && !s.stream() {
 		var err error
@@ -817,11 +819,16 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	case m.Flags&unix.MSG_ERRQUEUE != 0:
 		m.Flags |= unix.MSG_DONTWAIT
 		return s.receiveError(dst, m)
-	case m.Flags&unix.MSG_OOB != 0:
-		return 0, unix.EINVAL
+	case m.Flags&unix.MSG_OOB != 0 && s.stream():
+		return s.receiveUrgent(dst, m)
+	case m.Flags&unix.MSG_OOB != 0 && !s.isUDP():
+		return 0, unix.EOPNOTSUPP
 	}
-	if err := s.TakeError(); err != nil {
-		return 0, err
+	// What a stream received before it failed comes first.
+	if s.Error.Load() != 0 && (!s.stream() || s.received() == 0) {
+		if err := s.TakeError(); err != nil {
+			return 0, err
+		}
 	}
 	peek := m.Flags&unix.MSG_PEEK != 0
 	stream := s.stream()
@@ -884,7 +891,7 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 			}
 			s.ep().ModerateRecvBuf(r.Count)
 		}
-		m.More = m.Flags&unix.MSG_WAITALL != 0 && !peek && dst.Len() > 0
+		m.More = m.Flags&unix.MSG_WAITALL != 0 && !peek && dst.Len() > 0 && !s.atUrgent()
 		return r.Count, nil
 	}
 	if m.Address != nil {
@@ -940,11 +947,15 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 		if s.listening.Load() {
 			return 0, unix.EINVAL
 		}
-	case siocATMARK: // there are no urgent bytes
+	case siocATMARK:
 		if !s.stream() {
 			return 0, unix.ENOTTY
 		}
-		return 0, c.Thread.MM().WriteUint32(arg, 0)
+		at := uint32(0)
+		if s.atUrgent() {
+			at = 1
+		}
+		return 0, c.Thread.MM().WriteUint32(arg, at)
 	case unix.TIOCOUTQ: // SIOCOUTQ
 		if s.listening.Load() {
 			return 0, unix.EINVAL

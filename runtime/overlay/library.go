@@ -27,19 +27,35 @@ type edit struct{ file, old, new string }
 // edits hook the files of runtime/_gvisor into the module, each in one place.
 var edits = []edit{
 	// inside.go: connections within the machine, and small writes.
-	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside *Endpoint\n}"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside *Endpoint\n	urgent urgent\n}"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.sendData(nextSeg)\n	return int64(n), nil", "	if !e.sendInside(nextSeg) {\n		e.sendData(nextSeg)\n	}\n	return int64(n), nil"},
 	{
 		"pkg/tcpip/transport/tcp/endpoint.go", "	size := int(buf.Size())\n	s := newOutgoingSegment(",
-		"	size := int(buf.Size())\n	if s := e.mergeSmall(&buf); s != nil {\n		e.sndQueueInfo.SndBufUsed += size\n		return s, size, nil\n	}\n	s := newOutgoingSegment(",
+		"	size := int(buf.Size())\n	if s := e.mergeSmall(&buf, opts); s != nil {\n		e.sndQueueInfo.SndBufUsed += size\n		return s, size, nil\n	}\n	s := newOutgoingSegment(",
 	},
 	{
 		"pkg/tcpip/transport/tcp/dispatcher.go", "!ep.isOwnedByUser() {\n					p.epQ.enqueue(ep)\n",
 		"!ep.isOwnedByUser() {\n					p.again(ep)\n",
 	},
+	// urgent.go: urgent bytes.
+	{"pkg/tcpip/transport/tcp/segment.go", "	lost bool\n}", "	lost bool\n\n	// urgent says that the last byte is.\n	urgent bool\n}"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.snd.writeList.PushBack(s)\n\n	return s, size, nil\n", "	e.snd.writeList.PushBack(s)\n	if opts.EndOfRecord {\n		e.markUrgent(s)\n	}\n\n	return s, size, nil\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "				if seg.payloadSize()+nSeg.payloadSize() > available {\n", "				if seg.urgent || nSeg.urgent || seg.payloadSize()+nSeg.payloadSize() > available {\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && !seg.urgent && seg.payloadSize() < available {\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n	}\n", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n		if seg.urgent {\n			seg.flags |= header.TCPFlagUrg\n		}\n	}\n"},
+	{"pkg/tcpip/transport/tcp/connect.go", "		WindowSize: uint16(tf.rcvWnd),\n	})\n	copy(tcp[", "		WindowSize: uint16(tf.rcvWnd),\n\n		UrgentPointer: urgentPointer(tf.flags),\n	})\n	copy(tcp["},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "func (e *Endpoint) readyToRead(s *segment) {\n", "func (e *Endpoint) readyToRead(s *segment) {\n	if s != nil && (s.urgent || s.flags&header.TCPFlagUrg != 0 || e.urgent.state.Load() != urgentNone) {\n		e.noteUrgent(s)\n	}\n"},
+	{
+		"pkg/tcpip/transport/tcp/endpoint.go", "	defer e.UnlockUser()\n\n	if err := e.checkReadLocked(); err != nil {\n",
+		"	defer e.UnlockUser()\n\n	leftOut := 0\n	if e.urgent.state.Load() != urgentNone {\n		var err tcpip.Error\n		if dst, leftOut, err = e.untilUrgent(dst, opts.Peek); err != nil {\n			return tcpip.ReadResult{}, err\n		}\n	}\n	if err := e.checkReadLocked(); err != nil {\n",
+	},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	var err error\n	done := 0\n", "	var err error\n	done := -leftOut\n"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "				result |= waiter.ReadableEvents\n			}\n			if e.RcvClosed {\n", "				result |= waiter.ReadableEvents\n			}\n			result = e.urgentReadiness(mask, result)\n			if e.RcvClosed {\n"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	return e.RcvBufUsed, nil\n", "	return e.urgentQueued(), nil\n"},
 	// Connections within the machine are made and ended without packets too.
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	// Start a new handshake.\n", "	if e.connectInside() {\n		return &tcpip.ErrConnectStarted{}\n	}\n\n	// Start a new handshake.\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "			e.sendData(s)\n", "			if !e.finishInside(s) {\n				e.sendData(s)\n			}\n"},
+	{"pkg/tcpip/transport/tcp/connect.go", "		e.sendEmptyRaw(header.TCPFlagAck|header.TCPFlagRst, resetSeqNum, ackNum, 0)\n", "		if !e.resetInside() {\n			e.sendEmptyRaw(header.TCPFlagAck|header.TCPFlagRst, resetSeqNum, ackNum, 0)\n		}\n"},
 	// The same for datagrams, which are charged for what they take.
 	{"pkg/tcpip/transport/udp/endpoint.go", "	dataSz := p.Len()\n", "	if n, done, err := e.sendInside(&udpInfo, p); done {\n		return n, err\n	}\n\n	dataSz := p.Len()\n"},
 	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize += pkt.Data().Size()", "e.rcvBufSize += charge(pkt.Data().Size())"},

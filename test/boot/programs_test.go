@@ -52,6 +52,7 @@ var selfChecking = []struct {
 	{"waiting", "unixsockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"network", "urgents", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "netlinks", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "filters", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},

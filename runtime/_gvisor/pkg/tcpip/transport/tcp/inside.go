@@ -103,6 +103,7 @@ func (e *Endpoint) takeInside(from *Endpoint, s *segment) bool {
 	snd.RTTMeasureSeqNum = snd.SndNxt
 
 	s.setOwner(e, recvQ)
+	s.sequenceNumber = rcv.RcvNxt
 	rcv.RcvNxt = snd.SndNxt
 	if rcv.RcvAcc.LessThan(rcv.RcvNxt) {
 		rcv.RcvAcc = rcv.RcvNxt
@@ -179,6 +180,42 @@ func (e *Endpoint) takeFinish(from *Endpoint, s *segment) bool {
 		e.setEndpointState(StateTimeWait)
 		startTimeWait(e)
 	}
+	return true
+}
+
+// resetInside tells the other end that the connection is reset, as the packet would that need not be sent then.
+//
+// +checklocks:e.mu
+func (e *Endpoint) resetInside() bool {
+	if e.snd == nil || e.rcv == nil || e.route == nil || !e.route.Inside() {
+		return false
+	}
+	peer := e.peer()
+	if peer == nil || !peer.TryLock() {
+		return false
+	}
+	peer.ownedByUser.Store(1)
+	defer peer.UnlockUser()
+	state := peer.EndpointState()
+	switch state {
+	case StateEstablished, StateFinWait1, StateFinWait2, StateCloseWait:
+	default:
+		return false
+	}
+	if rcv := peer.rcv; rcv.RcvNxt != e.snd.SndNxt || len(rcv.pendingRcvdSegments) != 0 || !peer.segmentQueue.empty() {
+		return false
+	}
+	e.countInside(0)
+	e.stack.Stats().TCP.ResetsSent.Increment()
+	e.stack.Stats().TCP.ResetsReceived.Increment()
+	e.inside, peer.inside = nil, nil
+	if state == StateCloseWait { // as handleReset does
+		peer.transitionToStateCloseLocked()
+		peer.hardError = &tcpip.ErrAborted{}
+	} else {
+		peer.resetConnectionLocked(&tcpip.ErrConnectionReset{})
+	}
+	peer.waiterQueue.Notify(waiter.EventHUp | waiter.EventErr | waiter.ReadableEvents | waiter.WritableEvents)
 	return true
 }
 
@@ -330,9 +367,9 @@ const mostMerged = 32 << 10
 // segment takes a kilobyte of its own, and a program may write byte by byte to a peer that doesn't receive.
 //
 // +checklocks:e.mu
-func (e *Endpoint) mergeSmall(b *buffer.Buffer) *segment {
+func (e *Endpoint) mergeSmall(b *buffer.Buffer, opts tcpip.WriteOptions) *segment {
 	last := e.snd.writeList.Back()
-	if last == nil || e.snd.isAssignedSequenceNumber(last) || last.payloadSize() == 0 || last.ReadRefs() != 1 ||
+	if last == nil || last.urgent || opts.EndOfRecord || e.snd.isAssignedSequenceNumber(last) || last.payloadSize() == 0 || last.ReadRefs() != 1 ||
 		b.Size() > mostMerged/8 || last.payloadSize()+int(b.Size()) > mostMerged {
 		return nil
 	}
