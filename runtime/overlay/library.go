@@ -41,7 +41,6 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/segment.go", "	lost bool\n}", "	lost bool\n\n	// urgent says that the last byte is.\n	urgent bool\n}"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.snd.writeList.PushBack(s)\n\n	return s, size, nil\n", "	e.snd.writeList.PushBack(s)\n	if opts.EndOfRecord {\n		e.markUrgent(s)\n	}\n\n	return s, size, nil\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "				if seg.payloadSize()+nSeg.payloadSize() > available {\n", "				if seg.urgent || nSeg.urgent || seg.payloadSize()+nSeg.payloadSize() > available {\n"},
-	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && !seg.urgent && seg.payloadSize() < available {\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n	}\n", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n		if seg.urgent {\n			seg.flags |= header.TCPFlagUrg\n		}\n	}\n"},
 	{"pkg/tcpip/transport/tcp/connect.go", "		WindowSize: uint16(tf.rcvWnd),\n	})\n	copy(tcp[", "		WindowSize: uint16(tf.rcvWnd),\n\n		UrgentPointer: urgentPointer(tf.flags),\n	})\n	copy(tcp["},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "func (e *Endpoint) readyToRead(s *segment) {\n", "func (e *Endpoint) readyToRead(s *segment) {\n	if s != nil && (s.urgent || s.flags&header.TCPFlagUrg != 0 || e.urgent.state.Load() != urgentNone) {\n		e.noteUrgent(s)\n	}\n"},
@@ -60,6 +59,9 @@ var edits = []edit{
 	{"pkg/tcpip/transport/udp/endpoint.go", "	dataSz := p.Len()\n", "	if n, done, err := e.sendInside(&udpInfo, p); done {\n		return n, err\n	}\n\n	dataSz := p.Len()\n"},
 	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize += pkt.Data().Size()", "e.rcvBufSize += charge(pkt.Data().Size())"},
 	{"pkg/tcpip/transport/udp/endpoint.go", "e.rcvBufSize -= p.pkt.Data().Size()", "e.rcvBufSize -= charge(p.pkt.Data().Size())"},
+	// errors.go: who has asked for errors hears of them without being connected.
+	{"pkg/tcpip/transport/udp/endpoint.go", "		if e.net.State() == transport.DatagramEndpointStateConnected {\n			e.onICMPError(", "		if e.hears(pkt) {\n			e.onICMPError("},
+	{"pkg/tcpip/transport/udp/endpoint.go", "				Addr: id.RemoteAddress,\n				Port: e.remotePort,\n", "				Addr: failedAt(id.RemoteAddress, pkt),\n				Port: failedPort(e.remotePort, udp),\n"},
 	// acknowledge.go: answers take acknowledgments along.
 	{"pkg/tcpip/transport/tcp/connect.go", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.snd.sendAck()\n	}\n", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.acknowledge()\n	}\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n"},
@@ -68,7 +70,7 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
 	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
-	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) {\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) && !seg.urgent {\n"},
 	// net/inet ends what a cork holds back; this timer would give a segment that was sent another number.
 	{"pkg/tcpip/transport/tcp/snd.go", "							s.corkTimer.enable(MinRTO)\n", ""},
 	{"pkg/tcpip/transport/tcp/snd.go", "s.sendSegmentFromPacketBuffer(seg.pkt, seg.flags, ", "s.sendSegmentFromPacketBuffer(seg.pkt, s.finish(seg), "},

@@ -215,6 +215,39 @@ static void test_error_queue(void)
 	close(c);
 }
 
+// A socket that isn't connected hears of errors if it asked for that.
+static void test_error_queue_unconnected(void)
+{
+	for (int six = 0; six < 2; six++) {
+		struct sockaddr_in a, from;
+		struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+		int s, c, level = six ? IPPROTO_IPV6 : IPPROTO_IP, name = six ? IPV6_RECVERR : IP_RECVERR;
+		char p[16];
+
+		CHECK((s = bound(&a)) >= 0);
+		close(s);
+		a6.sin6_port = a.sin_port;
+		struct sockaddr *to = six ? (struct sockaddr *)&a6 : (struct sockaddr *)&a;
+		socklen_t n = six ? sizeof a6 : sizeof a;
+		CHECK((c = socket(to->sa_family, SOCK_DGRAM, 0)) >= 0);
+		CHECK_EQ(sendto(c, "x", 1, 0, to, n), 1);
+		CHECK_EQ(set(c, level, name, 1), 0);
+		CHECK_EQ(sendto(c, "hello", 5, 0, to, n), 5);
+		CHECK_EQ(events(c, POLLIN, 10000), POLLERR);
+		CHECK_ERR(recv(c, p, 16, MSG_DONTWAIT), ECONNREFUSED);
+		CHECK_ERR(recv(c, p, 16, MSG_DONTWAIT), EAGAIN);
+		CHECK_EQ(events(c, POLLIN, 0), POLLERR);
+		CHECK_EQ(receive(c, MSG_ERRQUEUE), 5);
+		memcpy(&from, got.msg_name, sizeof from);
+		CHECK_EQ(from.sin_family, to->sa_family);
+		CHECK_EQ(from.sin_port, a.sin_port);
+		if (!six)
+			CHECK_EQ(from.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+		CHECK_EQ(events(c, POLLIN, 0), 0);
+		close(c);
+	}
+}
+
 static void test_control(void)
 {
 	struct sockaddr_in a;
@@ -741,6 +774,7 @@ int main(int argc, char **argv)
 		{"connect", test_connect},
 		{"refused", test_refused},
 		{"error-queue", test_error_queue},
+		{"error-queue-unconnected", test_error_queue_unconnected},
 		{"control", test_control},
 		{"sent-control", test_sent_control},
 		{"ipv6", test_ipv6},
