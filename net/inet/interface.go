@@ -95,7 +95,7 @@ func (n *Network) AddNIC(name string, link stack.LinkEndpoint) (tcpip.NICID, err
 	id := n.next
 	n.next++
 	n.mu.Unlock()
-	if err := s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name}); err != nil {
+	if err := s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name, DeliverLinkPackets: true}); err != nil {
 		return 0, errnoOf(err)
 	}
 	s.AddRoute(tcpip.Route{Destination: header.IPv6LinkLocalPrefix.Subnet(), NIC: id})

@@ -46,25 +46,23 @@ func parseHeader(p []byte, size int, mergeable bool) (h arrival, ok bool) {
 	return h, h.buffers > 0
 }
 
-// putHeader fills the header of a packet to send. One of TCP on a device that cuts packets has the sum of
-// its pseudo header in place of its checksum.
-func putHeader(to []byte, pkt *stack.PacketBuffer) {
+// putHeader fills the header of a packet to send, whose headers and whose bytes after these are so many. One of
+// TCP on a device that cuts packets has the sum of its pseudo header in place of its checksum.
+func putHeader(to []byte, gso *stack.GSO, headers, data int) {
 	clear(to)
-	gso := &pkt.GSOOptions
 	if !gso.NeedsCsum || gso.Type != stack.GSOTCPv4 && gso.Type != stack.GSOTCPv6 {
 		return
 	}
-	start := header.EthernetMinimumSize + len(pkt.NetworkHeader().Slice())
 	to[headerFlags] = flagNeedsChecksum
-	binary.LittleEndian.PutUint16(to[headerChecksumStart:], uint16(start))
+	binary.LittleEndian.PutUint16(to[headerChecksumStart:], header.EthernetMinimumSize+gso.L3HdrLen)
 	binary.LittleEndian.PutUint16(to[headerChecksumOffset:], gso.CsumOffset)
-	if pkt.Data().Size() <= int(gso.MSS) {
+	if data <= int(gso.MSS) {
 		return
 	}
 	to[headerSegment] = segmentTCP4
 	if gso.Type == stack.GSOTCPv6 {
 		to[headerSegment] = segmentTCP6
 	}
-	binary.LittleEndian.PutUint16(to[headerLength:], uint16(start+len(pkt.TransportHeader().Slice())))
+	binary.LittleEndian.PutUint16(to[headerLength:], uint16(headers))
 	binary.LittleEndian.PutUint16(to[headerSegmentSize:], gso.MSS)
 }

@@ -1,6 +1,7 @@
 // Package virtionet drives virtio network devices (virtio 1.2, 5.1) as links of netstack.
 //
-// A packet is copied once each way, between netstack's buffers and frames of the driver's. Where the device
+// A packet is copied once each way, between netstack's buffers and frames of the driver's. Segments of TCP come in
+// pieces, without a packet made of them (see netstack's Straight). Where the device
 // does checksums and segmentation, TCP's packets of up to 64 KiB cross it as they are. Received packets are
 // delivered in batches on the goroutine that serves the interrupt, with interrupts off until there are no
 // more; frames that were sent are taken back when the next ones are, without an interrupt.
@@ -147,6 +148,11 @@ func (e Ethernet) SupportedGSO() stack.SupportedGSO {
 		return stack.HostGSOSupported
 	}
 	return stack.GVisorGSOSupported
+}
+
+// WriteFrame sends a frame in pieces.
+func (e Ethernet) WriteFrame(pieces [][]byte, gso *stack.GSO) tcpip.Error {
+	return e.card.WriteFrame(pieces, gso)
 }
 
 // Up says whether the cable is plugged in.
@@ -440,13 +446,32 @@ func (l *Link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 func (l *Link) write(pkt *stack.PacketBuffer) tcpip.Error {
-	size := pkt.Size()
-	if size > largestPacket {
+	data := pkt.Data().Size()
+	return l.transmit(pkt.AsSlices(), &pkt.GSOOptions, pkt.Size()-data, data)
+}
+
+// WriteFrame sends a frame: its headers, and what comes after them. It has the errors of WritePackets.
+func (l *Link) WriteFrame(pieces [][]byte, gso *stack.GSO) tcpip.Error {
+	data := 0
+	for _, p := range pieces[1:] {
+		data += len(p)
+	}
+	l.send.Poll()
+	err := l.transmit(pieces, gso, len(pieces[0]), data)
+	l.send.Notify()
+	return err
+}
+
+// transmit makes a packet available to the device that consists of pieces, with so many bytes of headers and of data.
+func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int) tcpip.Error {
+	if headers+data > largestPacket {
 		return &tcpip.ErrMessageTooLong{}
 	}
 	for try := 0; ; try++ {
-		if out := l.take(l.header + size); out != nil {
-			l.copy(out.frames, pkt)
+		if out := l.take(l.header + headers + data); out != nil {
+			first := metal.View(out.frames[0], metal.FrameSize)
+			putHeader(first[:l.header], gso, headers, data)
+			copyOut(out.frames, l.header, pieces)
 			err := l.send.Add(&out.request)
 			if err == nil {
 				return nil
@@ -481,18 +506,20 @@ func (l *Link) waitForRoom() {
 	l.mu.Unlock()
 }
 
-// copy copies a packet with its header for the device.
-func (l *Link) copy(frames []uint64, pkt *stack.PacketBuffer) {
-	to := metal.View(frames[0], metal.FrameSize)
-	putHeader(to[:l.header], pkt)
-	to = to[l.header:]
-	for _, part := range pkt.AsSlices() {
+// mostAtOnce is how many bytes are copied at once: memmove copies more than that byte by byte where they aren't
+// aligned, and those of a packet aren't.
+const mostAtOnce = 2048
+
+// copyOut copies pieces into frames, from an offset in the first one on.
+func copyOut(frames []uint64, offset int, pieces [][]byte) {
+	to := metal.View(frames[0], metal.FrameSize)[offset:]
+	for _, part := range pieces {
 		for len(part) > 0 {
 			if len(to) == 0 {
 				frames = frames[1:]
 				to = metal.View(frames[0], metal.FrameSize)
 			}
-			k := copy(to, part)
+			k := copy(to, part[:min(len(part), mostAtOnce)])
 			to, part = to[k:], part[k:]
 		}
 	}

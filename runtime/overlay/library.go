@@ -64,9 +64,8 @@ var edits = []edit{
 	{"pkg/tcpip/transport/udp/endpoint.go", "				Addr: id.RemoteAddress,\n				Port: e.remotePort,\n", "				Addr: failedAt(id.RemoteAddress, pkt),\n				Port: failedPort(e.remotePort, udp),\n"},
 	// acknowledge.go: answers take acknowledgments along.
 	{"pkg/tcpip/transport/tcp/connect.go", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.snd.sendAck()\n	}\n", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.acknowledge()\n	}\n"},
-	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n\n	straight *stack.Straight `state:\"nosave\"`\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.answered = !ep.ops.GetQuickAck()\n	ep.snd.acks.timer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.ep.ackTimerExpired))\n	ep.snd.corkTimer.init("},
-	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
 	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
@@ -81,9 +80,14 @@ var edits = []edit{
 		"pkg/tcpip/transport/tcp/accept.go", "len(e.acceptQueue.pendingEndpoints) == e.acceptQueue.capacity-1",
 		"useCookies(len(e.acceptQueue.pendingEndpoints), e.acceptQueue.capacity-1)",
 	},
-	// Who sees the packets of the loopback interface is counted.
+	// straight.go: segments go into a card's frames without packets.
+	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	if done, err := s.ep.sendStraight(pkt, flags, seq, rcvNxt, rcvWnd); done {\n		return err\n	}\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n", "	if done, err := s.ep.sendStraight(nil, flags, seq, rcvNxt, rcvWnd); done {\n		return err\n	}\n	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n"},
+	{"pkg/tcpip/stack/nic.go", "	qDisc QueueingDiscipline\n", "	qDisc QueueingDiscipline\n\n	frames FrameWriter\n"},
+	{"pkg/tcpip/stack/nic.go", "	nic.linkResQueue.init(nic)\n", "	nic.linkResQueue.init(nic)\n	if opts.QDisc == nil {\n		nic.frames, _ = ep.(FrameWriter)\n	}\n"},
+	// Who sees the packets of an interface is known, and those of the loopback interface are counted.
 	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
-	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   bool\n"},
+	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n"},
 	{"pkg/tcpip/stack/nic.go", "	eps.add(ep)\n", "	eps.add(ep)\n	n.watch()\n"},
 	{"pkg/tcpip/stack/nic.go", "		delete(n.packetEPs, netProto)\n	}\n", "		delete(n.packetEPs, netProto)\n	}\n	n.watch()\n"},
 	{"pkg/tcpip/stack/transport_demuxer.go", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n	d.stack.watchers.Add(1)\n"},
@@ -113,6 +117,7 @@ var edits = []edit{
 
 // rewrites are made wherever the text occurs.
 var rewrites = []edit{
+	{"pkg/tcpip/stack/nic.go", "	if n.deliverLinkPackets {\n", "	if n.deliverLinkPackets && n.watched.Load() {\n"},
 	// What the protocol has set is asked of it without a way through the stack, which puts the answers on the heap.
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.stack.TransportProtocolOption(ProtocolNumber, ", "e.protocol.Option("},
 	{"pkg/tcpip/transport/tcp/endpoint.go", " s.TransportProtocolOption(ProtocolNumber, ", " protocol.Option("},

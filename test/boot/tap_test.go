@@ -179,13 +179,7 @@ func serves(t *testing.T, address string, size int) {
 	}
 	c.Close()
 
-	c = dial(t, address, "19")
-	fmt.Fprintln(c, size, size%251)
-	got, err := io.ReadAll(c)
-	if len(got) != size+64 || fmt.Sprintf("%x", sha256.Sum256(got[:max(len(got)-64, 0)])) != string(got[max(len(got)-64, 0):]) {
-		t.Errorf("%s: %d bytes came of %d, or changed ones: %v", address, len(got), size, err)
-	}
-	c.Close()
+	downloads(t, address, size)
 
 	c = dial(t, address, "7")
 	for n := 1; n <= min(size, 10_000); n = n*3 + 1 {
@@ -217,6 +211,18 @@ func serves(t *testing.T, address string, size int) {
 				break
 			}
 		}
+	}
+}
+
+// downloads has the server send that many bytes.
+func downloads(t *testing.T, address string, size int) {
+	t.Helper()
+	c := dial(t, address, "19")
+	defer c.Close()
+	fmt.Fprintln(c, size, size%251)
+	got, err := io.ReadAll(c)
+	if len(got) != size+64 || fmt.Sprintf("%x", sha256.Sum256(got[:max(len(got)-64, 0)])) != string(got[max(len(got)-64, 0):]) {
+		t.Errorf("%s: %d bytes came of %d, or changed ones: %v", address, len(got), size, err)
 	}
 }
 
@@ -286,6 +292,29 @@ func TestTap(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWatchedCard sends from a card that packet sockets watch, and while it is taken down and up.
+func TestWatchedCard(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	onTap(t, "virtio-net-pci", func(t *testing.T) {
+		for range 3 {
+			if got := order(t, "watch"); got != "can this be seen?\n<nil>" {
+				t.Errorf("watched: %q", got)
+			}
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			downloads(t, tapGuest4, 20_000_000)
+		}()
+		if got := order(t, "flap"); got != "<nil>" {
+			t.Errorf("the interface is taken down and up: %q", got)
+		}
+		<-over
+	})
 }
 
 // wait6 waits until the guest has made itself an address.

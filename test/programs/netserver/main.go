@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -141,9 +142,68 @@ func order(c net.Conn) {
 		var s syscall.Sysinfo_t
 		syscall.Sysinfo(&s)
 		fmt.Fprintln(c, len(files), s.Freeram*uint64(s.Unit)>>20, strings.ReplaceAll(string(tcp), "\n", " "))
+	case len(words) == 1 && words[0] == "watch":
+		fmt.Fprintln(c, watch(c))
+	case len(words) == 1 && words[0] == "flap":
+		fmt.Fprintln(c, flap())
 	default:
 		fmt.Fprintln(c, "what?")
 	}
+}
+
+// watch sends a line, and returns when a packet socket that was opened before has seen that.
+func watch(c net.Conn) error {
+	const all = 0x300 // ETH_P_ALL
+	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, all)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	eth0, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: eth0.Index}); err != nil {
+		return err
+	}
+	timeout := syscall.Timeval{Sec: 30}
+	syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout)
+	const line = "can this be seen?\n"
+	io.WriteString(c, line)
+	for b := make([]byte, 65536); ; {
+		n, from, err := syscall.Recvfrom(fd, b, 0)
+		if err != nil {
+			return err
+		}
+		if at, ok := from.(*syscall.SockaddrLinklayer); ok && at.Pkttype == syscall.PACKET_OUTGOING && strings.HasSuffix(string(b[:n]), line) {
+			return nil
+		}
+	}
+}
+
+// flap takes the interface down and up again, a few times.
+func flap() error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	r := struct {
+		name  [syscall.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte
+	}{name: [syscall.IFNAMSIZ]byte{'e', 't', 'h', '0'}}
+	for i := range 6 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCGIFFLAGS, uintptr(unsafe.Pointer(&r))); errno != 0 {
+			return errno
+		}
+		r.flags ^= syscall.IFF_UP
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&r))); errno != 0 {
+			return errno
+		}
+		time.Sleep(time.Duration(10+20*i) * time.Millisecond)
+	}
+	return nil
 }
 
 // ping sends one echo request, as ping(8) does without privileges.

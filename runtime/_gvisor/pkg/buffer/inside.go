@@ -38,3 +38,17 @@ func (b *Buffer) ApplyBytes(offset, length int, fn func([]byte)) {
 		length -= len(p)
 	}
 }
+
+// AppendSlices appends the bytes of b from offset on, where they are: they stay b's.
+func (b *Buffer) AppendSlices(to [][]byte, offset int) [][]byte {
+	for v := b.data.Front(); v != nil; v = v.Next() {
+		p := v.AsSlice()
+		if offset >= len(p) {
+			offset -= len(p)
+			continue
+		}
+		to = append(to, p[offset:])
+		offset = 0
+	}
+	return to
+}

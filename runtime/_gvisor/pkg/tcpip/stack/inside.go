@@ -48,15 +48,13 @@ func (r *Route) CountInside(bytes int) {
 
 // watch is called when the packet endpoints of an interface have changed. Precondition: packetEPsMu is held.
 func (n *nic) watch() {
-	if !n.IsLoopback() {
+	watched := len(n.packetEPs) != 0
+	if n.watched.Swap(watched) == watched || !n.IsLoopback() {
 		return
 	}
-	if watched := len(n.packetEPs) != 0; watched != n.watched {
-		n.watched = watched
-		if watched {
-			n.stack.watchers.Add(1)
-		} else {
-			n.stack.watchers.Add(-1)
-		}
+	if watched {
+		n.stack.watchers.Add(1)
+	} else {
+		n.stack.watchers.Add(-1)
 	}
 }
