@@ -125,7 +125,7 @@ var rewrites = []edit{
 	{"pkg/tcpip/transport/tcp/connect.go", " e.stack.TransportProtocolOption(ProtocolNumber, ", " e.protocol.Option("},
 }
 
-// apply makes edits in the copy of the module at root, each in one place unless everywhere is set.
+// apply makes edits in the copies at root, each in one place unless everywhere is set.
 func apply(edits []edit, root string, everywhere bool) error {
 	for _, e := range edits {
 		name := filepath.Join(root, e.file)
@@ -134,7 +134,7 @@ func apply(edits []edit, root string, everywhere bool) error {
 			return err
 		}
 		if n := strings.Count(string(data), e.old); n != 1 && (n == 0 || !everywhere) {
-			return fmt.Errorf("%s of %s has %d places with %q, not one: the edits in runtime/overlay fit another version", e.file, slimmed, n, e.old)
+			return fmt.Errorf("%s has %d places with %q, not one: the edits in runtime/overlay fit another version of it", name, n, e.old)
 		}
 		// The file is a link into the module until now.
 		if err := os.Remove(name); err != nil {

@@ -125,7 +125,11 @@ func link(from, to string) error {
 // the standard library's, and those below library (runtime/_gvisor) in place of gVisor's, and writes the
 // ELF file out. ldflags are added to the linker's.
 func (b *Builder) Build(laid, library, pkg, out, ldflags string) error {
-	list, err := b.list(laid)
+	edited, err := b.edit()
+	if err != nil {
+		return err
+	}
+	list, err := b.list(laid, edited)
 	if err != nil {
 		return err
 	}
@@ -145,26 +149,52 @@ func (b *Builder) Build(laid, library, pkg, out, ldflags string) error {
 	return nil
 }
 
-// list writes the overlay's list (see "go help build", -overlay) and returns its name.
-func (b *Builder) list(laid string) (string, error) {
-	laid, err := filepath.Abs(laid)
-	if err != nil {
+// toolchainEdits are made in copies of files of the toolchain.
+var toolchainEdits = []edit{
+	// Larger copies without AVX, which the kernel has not, go byte by byte where they aren't aligned, as packets
+	// seldom are. By words is as right: the last one is copied by itself, and what holds pointers is aligned.
+	{"src/runtime/memmove_amd64.s", "	TESTL	$7, AX\n	JEQ	fwdBy8\n", "	JMP	fwdBy8\n"},
+}
+
+// edit makes toolchainEdits and returns the folder in which the files lie as they do below GOROOT.
+func (b *Builder) edit() (string, error) {
+	root := filepath.Join(b.work, "toolchain")
+	if err := os.RemoveAll(root); err != nil {
 		return "", err
 	}
+	for _, e := range toolchainEdits {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, e.file)), 0o755); err != nil {
+			return "", err
+		}
+		if err := copyFile(filepath.Join(b.goroot, e.file), filepath.Join(root, e.file), ""); err != nil {
+			return "", err
+		}
+	}
+	return root, apply(toolchainEdits, root, false)
+}
+
+// list writes the overlay's list (see "go help build", -overlay) of the files below folders and returns its name.
+func (b *Builder) list(folders ...string) (string, error) {
 	replace := map[string]string{}
-	err = filepath.WalkDir(laid, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(laid, path)
+	for _, laid := range folders {
+		laid, err := filepath.Abs(laid)
 		if err != nil {
-			return err
+			return "", err
 		}
-		replace[filepath.Join(b.goroot, rel)] = path
-		return nil
-	})
-	if err != nil {
-		return "", err
+		err = filepath.WalkDir(laid, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			rel, err := filepath.Rel(laid, path)
+			if err != nil {
+				return err
+			}
+			replace[filepath.Join(b.goroot, rel)] = path
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
 	}
 	data, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
 	if err != nil {

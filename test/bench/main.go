@@ -210,16 +210,12 @@ const (
 	keepIdle = "shift=0,sleep=on"
 )
 
-// To a CPU with ERMS and FSRM, Linux copies and clears by REP MOVSB and REP STOSB, of which QEMU counts every byte. So it
-// gets one without, and takes eight bytes at a time.
-const (
-	anyCPU   = "max"
-	linuxCPU = "max,-erms,-fsrm"
-)
+// cpu has no ERMS and FSRM: with them, kernels copy and clear by REP MOVSB and REP STOSB, of which QEMU counts every byte.
+const cpu = "max,-erms,-fsrm"
 
 // boot runs a VM that counts instructions and returns what it wrote to its
 // serial line.
-func boot(timeout time.Duration, cpu, icount string, args ...string) ([]byte, error) {
+func boot(timeout time.Duration, icount string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
@@ -246,7 +242,7 @@ var line = regexp.MustCompile(`bench (\S+) (\d+)`)
 
 // onElver boots Elver, and returns what the program prints for key.
 func onElver(key, icount string, args ...string) (int, error) {
-	out, err := boot(2*time.Minute, anyCPU, icount, append([]string{"-kernel", kernel}, args...)...)
+	out, err := boot(2*time.Minute, icount, append([]string{"-kernel", kernel}, args...)...)
 	if err != nil {
 		return 0, err
 	}
@@ -318,14 +314,14 @@ func entry(dir string) (int, error) {
 	}
 	port := filepath.Join(dir, "port")
 	devices := []string{"-chardev", "file,id=port,path=" + port, "-device", "isa-debugcon,iobase=0xe9,chardev=port", "-initrd", program}
-	if out, err := boot(time.Minute, anyCPU, skipIdle, append(devices, "-kernel", probing)...); err != nil {
+	if out, err := boot(time.Minute, skipIdle, append(devices, "-kernel", probing)...); err != nil {
 		return 0, fmt.Errorf("probing the firmware: %w (%q)", err, out)
 	}
 	begin, err := os.ReadFile(port)
 	if err != nil || len(begin) != 8 {
 		return 0, fmt.Errorf("probing the firmware: %d bytes came, %v", len(begin), err)
 	}
-	end, err := boot(time.Minute, anyCPU, skipIdle, append(devices, "-kernel", kernel)...)
+	end, err := boot(time.Minute, skipIdle, append(devices, "-kernel", kernel)...)
 	if err != nil || len(end) != 8 {
 		return 0, fmt.Errorf("the program wrote %q, %v", end, err)
 	}
@@ -413,7 +409,7 @@ func busybox() ([]byte, error) {
 
 // onLinux boots a Linux image with an archive in which the program is init.
 func onLinux(image, initrd string, device []string) (map[string]int, error) {
-	out, err := boot(20*time.Minute, linuxCPU, keepIdle, append(device, "-kernel", image, "-initrd", initrd,
+	out, err := boot(20*time.Minute, keepIdle, append(device, "-kernel", image, "-initrd", initrd,
 		"-append", "console=ttyS0 quiet mitigations=off panic=-1 tsc=reliable")...)
 	if err != nil {
 		return nil, fmt.Errorf("booting %s: %w", image, err)

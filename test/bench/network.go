@@ -169,7 +169,7 @@ func serve(image, tree, args string, keys []string) error {
 	defer cancel()
 	var out bytes.Buffer
 	monitor := filepath.Join(dir, "monitor")
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot",
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-m", "512", "-nodefaults", "-display", "none", "-no-reboot",
 		"-icount", "shift=0,rr=record,rrfile="+filepath.Join(dir, "record"), "-serial", "stdio", "-qmp", "unix:"+monitor+",server=on,wait=off",
 		"-netdev", "tap,id=tap,ifname=tap0,script=no,downscript=no,vhost=off", "-device", "virtio-net-pci,netdev=tap,mac=52:54:00:12:34:56",
 		"-object", "filter-replay,id=replay,netdev=tap", "-kernel", image, "-initrd", tree, "-append", args)

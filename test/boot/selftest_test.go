@@ -26,8 +26,8 @@ func TestRuntime(t *testing.T) {
 	t.Run("promises", func(t *testing.T) {
 		for _, machine := range [][]string{{"-cpu", "max"}, {"-cpu", "qemu64", "-M", "q35"}, {"-cpu", "max", "-M", "microvm"}} {
 			r := vm{raw: true, kernel: image, mem: 64, qemu: append(clock(), machine...)}.run(t)
-			if n := strings.Count(r.stdout, "ok "); n != 14 || strings.Contains(r.stdout, "FAIL") {
-				t.Errorf("%v: %d of 14 checks passed\n%v", machine, n, r)
+			if n := strings.Count(r.stdout, "ok "); n != 15 || strings.Contains(r.stdout, "FAIL") {
+				t.Errorf("%v: %d of 15 checks passed\n%v", machine, n, r)
 			}
 		}
 	})

@@ -65,6 +65,7 @@ func main() {
 		{"collector", collector},
 		{"frames", frames},
 		{"clock", clock},
+		{"copies", copies},
 		{"randomness", randomness},
 	} {
 		if err := t.test(); err != nil {
@@ -245,6 +246,38 @@ func clock() error {
 			return fmt.Errorf("the clock goes back by %d ns", last-now)
 		}
 		last = now
+	}
+	return nil
+}
+
+// copies checks copies of all lengths around those where another way of copying begins, at all alignments, over
+// themselves too.
+func copies() error {
+	const room = 9000
+	var from, to, want [room]byte
+	for i := range from {
+		from[i] = byte(i * 7 >> 3)
+	}
+	for _, n := range []int{0, 1, 7, 8, 9, 31, 63, 255, 256, 257, 2047, 2048, 2049, 2055, 2056, 4095, 4096, 4097, 8191} {
+		for a := range 17 {
+			for b := range 17 {
+				clear(to[:])
+				clear(want[:])
+				for i := range n {
+					want[b+i] = from[a+i]
+				}
+				if copy(to[b:b+n], from[a:]); to != want {
+					return fmt.Errorf("%d bytes from %d to %d", n, a, b)
+				}
+				to, want = from, from
+				for i := range n {
+					want[b+i] = from[a+i]
+				}
+				if copy(to[b:b+n], to[a:]); to != want {
+					return fmt.Errorf("%d bytes from %d to %d of themselves", n, a, b)
+				}
+			}
+		}
 	}
 	return nil
 }
