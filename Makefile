@@ -24,7 +24,7 @@ TEST_NEEDS = $(QEMU_NEEDS) gcc=gcc nm=binutils musl-gcc=musl-tools cpio=cpio xz=
 UNIT = $$($(GO) list ./... | grep -v '/test/boot$$')
 # What stands on gVisor's network stack is tested with the kernel's copy of it too, and that's own parts.
 NETSTACK = ./net/inet gvisor.dev/gvisor/pkg/buffer gvisor.dev/gvisor/pkg/tcpip \
-	gvisor.dev/gvisor/pkg/tcpip/transport/tcp/keyed
+	gvisor.dev/gvisor/pkg/tcpip/transport/tcp gvisor.dev/gvisor/pkg/tcpip/transport/tcp/keyed
 
 MEM = 256
 CPUS = 1

@@ -10,6 +10,10 @@ import (
 // ackDelay is how long an acknowledgment waits for data to go with: Linux's TCP_DELACK_MIN.
 const ackDelay = 40 * time.Millisecond
 
+// firstAckDelay is how long the acknowledgment of the first bytes waits, when nothing is known of how the program
+// answers: long enough for one that has the answer ready.
+const firstAckDelay = time.Millisecond
+
 // acknowledgments saves those that data would carry a moment later: where the program answers what it gets, the
 // answer acknowledges it (RFC 9293, 3.8.6.3). Guarded by the endpoint's mu.
 type acknowledgments struct {
@@ -17,6 +21,8 @@ type acknowledgments struct {
 	// answered says that what came was answered since the timer ran out, or TCP_QUICKACK was set. Without,
 	// acknowledgments don't wait, so that a program that only receives doesn't slow its peer down.
 	answered bool
+	// spoke says that there was an occasion to answer already.
+	spoke bool
 	came     tcpip.MonotonicTime // the last data
 }
 
@@ -27,13 +33,17 @@ type acknowledgments struct {
 func (e *Endpoint) acknowledge() {
 	s, r := e.snd, e.rcv
 	s.acks.came = r.lastRcvdAckTime
-	if !s.acks.answered || e.EndpointState() != StateEstablished || len(r.pendingRcvdSegments) != 0 ||
+	if !s.acks.answered && s.acks.spoke || e.EndpointState() != StateEstablished || len(r.pendingRcvdSegments) != 0 ||
 		s.MaxSentAck.Size(r.RcvNxt) > seqnum.Size(e.amss) || e.route.Inside() {
 		s.sendAck()
 		return
 	}
 	if !s.acks.timer.enabled() {
-		s.acks.timer.enable(ackDelay)
+		delay := ackDelay
+		if !s.acks.answered {
+			delay = firstAckDelay
+		}
+		s.acks.timer.enable(delay)
 	}
 }
 
@@ -45,7 +55,7 @@ func (e *Endpoint) ackTimerExpired() tcpip.Error {
 	if s.acks.timer.isUninitialized() || !s.acks.timer.checkExpiration() {
 		return nil
 	}
-	s.acks.answered = false
+	s.acks.answered, s.acks.spoke = false, true
 	if e.rcv.RcvNxt != s.MaxSentAck {
 		s.sendAck()
 	}
@@ -58,6 +68,11 @@ func (e *Endpoint) ackTimerExpired() tcpip.Error {
 func (s *sender) answering() {
 	if !s.acks.answered && s.LastSendTime.Sub(s.acks.came) < ackDelay {
 		s.acks.answered = true
+	}
+	if !s.acks.spoke {
+		s.acks.spoke = true
+		s.acks.timer.stop()
+		return
 	}
 	s.acks.timer.disable()
 }
@@ -72,7 +87,7 @@ func (e *Endpoint) SetQuickAck(v int) {
 	if s == nil {
 		return
 	}
-	s.acks.answered = v == 0
+	s.acks.answered, s.acks.spoke = v == 0, true
 	if state := e.EndpointState(); v == 0 || state != StateEstablished && state != StateCloseWait || e.rcv.RcvNxt == s.MaxSentAck {
 		return
 	}

@@ -1,0 +1,3 @@
+package tcp
+
+// Endpoints are not saved, nor made from what was saved.
