@@ -66,6 +66,22 @@ func (a *Actions) handler(sig Signal) uint64 {
 	return handler
 }
 
+// dispositions returns the signals that are ignored and those that are caught.
+func (a *Actions) dispositions() (ignored, caught SigSet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range a.table {
+		switch a.table[i].Handler {
+		case SigIgn:
+			ignored |= SetOf(Signal(i + 1))
+		case SigDfl:
+		default:
+			caught |= SetOf(Signal(i + 1))
+		}
+	}
+	return ignored, caught
+}
+
 func (a *Actions) set(sig Signal, to Action) (old Action) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -536,15 +552,7 @@ func (t *Thread) SignalState() (pending, shared, blocked, ignored, caught SigSet
 	p := t.Proc
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := Signal(1); s <= signals; s++ {
-		switch p.actions.handler(s) {
-		case SigIgn:
-			ignored |= SetOf(s)
-		case SigDfl:
-		default:
-			caught |= SetOf(s)
-		}
-	}
+	ignored, caught = p.actions.dispositions()
 	return t.pending.set, p.shared.set, t.mask, ignored, caught
 }
 

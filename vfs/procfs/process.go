@@ -744,12 +744,29 @@ func stat(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
 		heap = as.BrkStart()
 		as.Release()
 	}
-	return fmt.Sprintf("%d (%s) %c %d %d %d %d %d 4194304 %d 0 %d 0 %d %d %d %d %d %d %d 0 %d %d %d %d %d %d %d 0 0 %d %d %d %d 0 0 0 17 0 %d %d 0 0 0 %d %d %d %d %d %d %d 0\n",
-		t.TID, t.Comm(), t.State(), p.ParentPID(), pgid, sid, device, foreground, minor, major,
-		ticks(user), ticks(system), ticks(childUser), ticks(childSystem), priority, s.Nice, len(threads), ticks(t.StartTime()),
-		u.Size, u.RSS/4096, p.Limits.Soft(unix.RLIMIT_RSS), e.CodeStart, e.CodeEnd, e.StackStart,
-		uint64(pending)&0x7fffffff, uint64(blocked)&0x7fffffff, uint64(ignored)&0x7fffffff, uint64(caught)&0x7fffffff,
-		s.Priority, s.Policy, e.DataStart, e.DataEnd, heap, e.ArgStart, e.ArgEnd, e.EnvStart, e.EnvEnd)
+	// Servers read this many times a second.
+	b := strconv.AppendInt(make([]byte, 0, 512), int64(t.TID), 10)
+	b = append(b, " ("...)
+	b = append(b, t.Comm()...)
+	b = append(b, ") "...)
+	b = append(b, t.State())
+	b = appendFields(b, int64(p.ParentPID()), int64(pgid), int64(sid), int64(device), int64(foreground), 4194304, int64(minor), 0, int64(major), 0,
+		int64(ticks(user)), int64(ticks(system)), int64(ticks(childUser)), int64(ticks(childSystem)), int64(priority), int64(s.Nice),
+		int64(len(threads)), 0, int64(ticks(t.StartTime())), int64(u.Size), int64(u.RSS/4096))
+	b = strconv.AppendUint(append(b, ' '), p.Limits.Soft(unix.RLIMIT_RSS), 10)
+	const shown = 0x7fffffff
+	b = appendFields(b, int64(e.CodeStart), int64(e.CodeEnd), int64(e.StackStart), 0, 0, int64(pending&shown), int64(blocked&shown),
+		int64(ignored&shown), int64(caught&shown), 0, 0, 0, 17, 0, int64(s.Priority), int64(s.Policy), 0, 0, 0,
+		int64(e.DataStart), int64(e.DataEnd), int64(heap), int64(e.ArgStart), int64(e.ArgEnd), int64(e.EnvStart), int64(e.EnvEnd), 0)
+	return string(append(b, '\n'))
+}
+
+// appendFields appends numbers, a space before each.
+func appendFields(b []byte, list ...int64) []byte {
+	for _, v := range list {
+		b = strconv.AppendInt(append(b, ' '), v, 10)
+	}
+	return b
 }
 
 func statm(p *kernel.Process, t *kernel.Thread, c *vfs.Context) string {
