@@ -104,6 +104,7 @@ type Link struct {
 	mtu           atomic.Uint32
 	down          atomic.Bool
 	dispatcher    atomic.Pointer[stack.NetworkDispatcher]
+	taker         atomic.Pointer[taker]
 	onStatus      atomic.Pointer[func()]
 
 	// The goroutine that polls the receive queue has these.
@@ -133,10 +134,26 @@ func Open(v *virtio.Device) (stack.LinkEndpoint, error) {
 	return Ethernet{ethernet.New(l), l}, nil
 }
 
+// A taker takes the frames that it can deal with as they are, so that no packet is made of them: the kernel's
+// netstack does (TakeFrame in runtime/_gvisor). It takes what it returns true for.
+type taker interface {
+	TakeFrame(frame *buffer.View, checked bool) bool
+}
+
 // Ethernet is a card as netstack sees it.
 type Ethernet struct {
 	*ethernet.Endpoint
 	card *Link
+}
+
+// Attach has received frames go to d.
+func (e Ethernet) Attach(d stack.NetworkDispatcher) {
+	if t, ok := d.(taker); ok {
+		e.card.taker.Store(&t)
+	} else {
+		e.card.taker.Store(nil)
+	}
+	e.Endpoint.Attach(d)
 }
 
 // GSOMaxSize returns how large a packet may be that is cut later.
@@ -298,26 +315,29 @@ func freeFrames(list []uint64) {
 
 // deliver hands received packets to the stack, and gives the frames back to the device.
 func (l *Link) deliver() {
-	d := l.dispatcher.Load()
+	d, t := l.dispatcher.Load(), l.taker.Load()
 	// What arrives waits in the Go heap for programs to read it. The last memory is not for that: TCP's peers
 	// send again what is dropped.
 	if f := metal.Frames(); f.Free < f.Reserve/8 {
-		d = nil
+		d, t = nil, nil
 	}
 	for i, in := range l.received {
 		l.received[i] = nil
-		pkt, checked := l.packet(metal.View(in.pa, min(int(in.written), metal.FrameSize)))
+		frame, checked := l.frameOf(metal.View(in.pa, min(int(in.written), metal.FrameSize)))
 		if l.receive.Add(&in.request) != nil {
 			break // the device failed
 		}
-		if pkt == nil {
-			continue
-		}
-		if d != nil {
+		switch {
+		case frame == nil:
+		case t != nil && (*t).TakeFrame(frame, checked):
+		case d == nil:
+			frame.Release()
+		default:
 			l.checked.Store(checked)
+			pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(frame)})
 			(*d).DeliverNetworkPacket(0, pkt)
+			pkt.DecRef()
 		}
-		pkt.DecRef()
 	}
 	l.received = l.received[:0]
 	l.receive.Notify()
@@ -330,9 +350,9 @@ type partial struct {
 	checked bool
 }
 
-// packet copies what came in a buffer, and returns the packet that it completes, nil if it doesn't. checked
+// frameOf copies what came in a buffer, and returns the frame that it completes, nil if it doesn't. checked
 // says that its checksum needs no look.
-func (l *Link) packet(p []byte) (pkt *stack.PacketBuffer, checked bool) {
+func (l *Link) frameOf(p []byte) (frame *buffer.View, checked bool) {
 	if l.partial.left == 0 {
 		h, ok := parseHeader(p, l.header, l.mergeable)
 		if !ok {
@@ -363,7 +383,7 @@ func (l *Link) packet(p []byte) (pkt *stack.PacketBuffer, checked bool) {
 		view.Release()
 		return nil, false
 	}
-	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)}), l.partial.checked
+	return view, l.partial.checked
 }
 
 // sent takes back what the device has sent.

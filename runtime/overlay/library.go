@@ -27,7 +27,7 @@ type edit struct{ file, old, new string }
 // edits hook the files of runtime/_gvisor into the module, each in one place.
 var edits = []edit{
 	// inside.go: connections within the machine, and small writes.
-	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside *Endpoint\n	urgent urgent\n}"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside    *Endpoint\n	confirmed tcpip.MonotonicTime\n	urgent    urgent\n}"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.sendData(nextSeg)\n	return int64(n), nil", "	if !e.sendInside(nextSeg) {\n		e.sendData(nextSeg)\n	}\n	return int64(n), nil"},
 	{
 		"pkg/tcpip/transport/tcp/endpoint.go", "	size := int(buf.Size())\n	s := newOutgoingSegment(",
@@ -108,13 +108,22 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/snd.go", "	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n", "	if done, err := s.ep.sendStraight(nil, flags, seq, rcvNxt, rcvWnd); done {\n		return err\n	}\n	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n"},
 	{"pkg/tcpip/stack/nic.go", "	qDisc QueueingDiscipline\n", "	qDisc QueueingDiscipline\n\n	frames FrameWriter\n"},
 	{"pkg/tcpip/stack/nic.go", "	nic.linkResQueue.init(nic)\n", "	nic.linkResQueue.init(nic)\n	if opts.QDisc == nil {\n		nic.frames, _ = ep.(FrameWriter)\n	}\n"},
-	// Who sees the packets of an interface is known, and those of the loopback interface are counted.
-	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n"},
-	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n"},
+	// Who sees the packets of an interface is known, and who sees those of all.
+	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n	flows    flows\n"},
+	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n	arrivals  arrivals\n"},
 	{"pkg/tcpip/stack/nic.go", "	eps.add(ep)\n", "	eps.add(ep)\n	n.watch()\n"},
 	{"pkg/tcpip/stack/nic.go", "		delete(n.packetEPs, netProto)\n	}\n", "		delete(n.packetEPs, netProto)\n	}\n	n.watch()\n"},
 	{"pkg/tcpip/stack/transport_demuxer.go", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n	d.stack.watchers.Add(1)\n"},
 	{"pkg/tcpip/stack/transport_demuxer.go", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n			d.stack.watchers.Add(-1)\n"},
+	// arrival.go: what is remembered of those who get packets is forgotten in time.
+	{"pkg/tcpip/stack/transport_demuxer.go", "			eps.unregisterEndpoint(id, ep, flags, bindToDevice)\n", "			eps.unregisterEndpoint(id, ep, flags, bindToDevice)\n			d.stack.flows.forget(id)\n"},
+	{"pkg/tcpip/stack/transport_demuxer.go", "	if err := epsByNIC.registerEndpoint(d, ", "	defer d.stack.flows.forget(id)\n	if err := epsByNIC.registerEndpoint(d, "},
+	{"pkg/tcpip/stack/addressable_endpoint_state.go", "	delete(a.endpoints, addrState.addr.Address)\n", "	delete(a.endpoints, addrState.addr.Address)\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/addressable_endpoint_state.go", "	addrState.notifyChangedLocked()\n	return addrState, nil\n", "	changes.Add(1)\n	addrState.notifyChangedLocked()\n	return addrState, nil\n"},
+	{"pkg/tcpip/stack/addressable_endpoint_state.go", "	prevKind := a.kind\n	a.kind = kind\n", "	prevKind := a.kind\n	a.kind = kind\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/addressable_endpoint_state.go", "	a.kind = PermanentExpired\n", "	a.kind = PermanentExpired\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/addressable_endpoint_state.go", "func (a *AddressableEndpointState) OnNetworkEndpointEnabledChanged() {\n", "func (a *AddressableEndpointState) OnNetworkEndpointEnabledChanged() {\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/iptables.go", "	it.modified = true\n", "	it.modified = true\n	changes.Add(1)\n"},
 	// From this machine to all of 127.0.0.0/8, the source is 127.0.0.1, as on Linux.
 	{"pkg/tcpip/stack/stack.go", "		localAddr = remoteAddr\n	}\n\n	if localAddressNICID == 0 {", "		localAddr = sourceFor(remoteAddr)\n	}\n\n	if localAddressNICID == 0 {"},
 	// Initial sequence numbers come of a keyed hash made for that, as Linux's do, and times are added as numbers.

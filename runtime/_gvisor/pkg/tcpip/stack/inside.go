@@ -7,15 +7,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// watchers counts who sees the packets of the loopback interface: the interface itself while packet endpoints
-// are registered with it, and raw endpoints.
+// watchers counts who sees the packets of all interfaces: raw endpoints.
 type watchers struct{ atomic.Int32 }
 
 // Inside says whether what is sent along the route is for this stack itself and nobody looks at the packets:
 // a transport may then pass it from endpoint to endpoint.
 func (r *Route) Inside() bool {
 	n := r.outgoingNIC
-	if !n.IsLoopback() || n.stack.watchers.Load() != 0 {
+	if !n.IsLoopback() || n.watched.Load() || n.stack.watchers.Load() != 0 {
 		return false
 	}
 	if to := r.routeInfo.RemoteAddress; to != r.routeInfo.LocalAddress &&
@@ -47,14 +46,4 @@ func (r *Route) CountInside(bytes int) {
 }
 
 // watch is called when the packet endpoints of an interface have changed. Precondition: packetEPsMu is held.
-func (n *nic) watch() {
-	watched := len(n.packetEPs) != 0
-	if n.watched.Swap(watched) == watched || !n.IsLoopback() {
-		return
-	}
-	if watched {
-		n.stack.watchers.Add(1)
-	} else {
-		n.stack.watchers.Add(-1)
-	}
-}
+func (n *nic) watch() { n.watched.Store(len(n.packetEPs) != 0) }

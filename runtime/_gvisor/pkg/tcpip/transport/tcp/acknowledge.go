@@ -23,7 +23,7 @@ type acknowledgments struct {
 	answered bool
 	// spoke says that there was an occasion to answer already.
 	spoke bool
-	came     tcpip.MonotonicTime // the last data
+	came  tcpip.MonotonicTime // the last data
 }
 
 // acknowledge acknowledges what came, or has an answer do that: of up to one full segment, in order, which waits
@@ -31,20 +31,32 @@ type acknowledgments struct {
 //
 // +checklocks:e.mu
 func (e *Endpoint) acknowledge() {
-	s, r := e.snd, e.rcv
-	s.acks.came = r.lastRcvdAckTime
-	if !s.acks.answered && s.acks.spoke || e.EndpointState() != StateEstablished || len(r.pendingRcvdSegments) != 0 ||
-		s.MaxSentAck.Size(r.RcvNxt) > seqnum.Size(e.amss) || e.route.Inside() {
-		s.sendAck()
+	e.snd.acks.came = e.rcv.lastRcvdAckTime
+	if !e.waits(e.rcv.RcvNxt) || e.route.Inside() {
+		e.snd.sendAck()
 		return
 	}
-	if !s.acks.timer.enabled() {
-		delay := ackDelay
-		if !s.acks.answered {
-			delay = firstAckDelay
-		}
-		s.acks.timer.enable(delay)
+	e.snd.acks.wait()
+}
+
+// waits says whether the acknowledgment of what comes before next may wait.
+//
+// +checklocks:e.mu
+func (e *Endpoint) waits(next seqnum.Value) bool {
+	s := e.snd
+	return (s.acks.answered || !s.acks.spoke) && e.EndpointState() == StateEstablished && len(e.rcv.pendingRcvdSegments) == 0 &&
+		s.MaxSentAck.Size(next) <= seqnum.Size(e.amss)
+}
+
+func (a *acknowledgments) wait() {
+	if a.timer.enabled() {
+		return
 	}
+	delay := ackDelay
+	if !a.answered {
+		delay = firstAckDelay
+	}
+	a.timer.enable(delay)
 }
 
 // ackTimerExpired sends the acknowledgment that waited, if nothing took it along.
