@@ -154,6 +154,10 @@ var toolchainEdits = []edit{
 	// Larger copies without AVX, which the kernel has not, go byte by byte where they aren't aligned, as packets
 	// seldom are. By words is as right: the last one is copied by itself, and what holds pointers is aligned.
 	{"src/runtime/memmove_amd64.s", "	TESTL	$7, AX\n	JEQ	fwdBy8\n", "	JMP	fwdBy8\n"},
+	// A pool keeps more than one thing where no other CPU looks for it: a packet takes and gives back several.
+	{"src/sync/pool.go", "	private any       // Can be used only by the respective P.\n", "	private any       // Can be used only by the respective P.\n	more    [8]any    // as private; the first count are set\n	count   int\n"},
+	{"src/sync/pool.go", "		l.private = x\n	} else {\n", "		l.private = x\n	} else if l.count < len(l.more) {\n		l.more[l.count] = x\n		l.count++\n	} else {\n"},
+	{"src/sync/pool.go", "	if x == nil {\n		// Try to pop", "	if x == nil && l.count > 0 {\n		l.count--\n		x, l.more[l.count] = l.more[l.count], nil\n	}\n	if x == nil {\n		// Try to pop"},
 }
 
 // edit makes toolchainEdits and returns the folder in which the files lie as they do below GOROOT.
