@@ -34,7 +34,24 @@ const udpCork = 1
 // option is one that was set.
 type option struct {
 	level, name int
-	value       []byte
+	short       [16]byte // its value, if that is no longer, and how long it is
+	size        int
+	long        []byte
+}
+
+func (o *option) set(value []byte) {
+	if o.size = copy(o.short[:], value); o.size < len(value) {
+		o.long = bytes.Clone(value)
+	} else {
+		o.long = nil
+	}
+}
+
+func (o *option) value() []byte {
+	if o.long != nil {
+		return o.long
+	}
+	return o.short[:o.size]
 }
 
 // SetOption is setsockopt(2).
@@ -63,7 +80,7 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 		}
 	}
 	if s.stream() || remembered(level, name) {
-		s.keep(option{level, name, bytes.Clone(value)})
+		s.keep(level, name, value)
 	}
 	return nil
 }
@@ -98,25 +115,27 @@ func remembered(level, name int) bool {
 }
 
 // keep remembers what was set, for a new endpoint.
-func (s *Socket) keep(o option) {
+func (s *Socket) keep(level, name int, value []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.kept {
-		if s.kept[i].level == o.level && s.kept[i].name == o.name {
-			s.kept[i] = o
+		if o := &s.kept[i]; o.level == level && o.name == name {
+			o.set(value)
 			return
 		}
 	}
+	o := option{level: level, name: name}
+	o.set(value)
 	s.kept = append(s.kept, o)
 }
 
 // replay sets what was set, on another endpoint.
 func (s *Socket) replay() {
-	for _, o := range s.kept {
-		if o.level == unix.SOL_SOCKET {
-			s.applySocket(o.name, o.value)
+	for i := range s.kept {
+		if o := &s.kept[i]; o.level == unix.SOL_SOCKET {
+			s.applySocket(o.name, o.value())
 		} else {
-			s.apply(o.level, o.name, o.value)
+			s.apply(o.level, o.name, o.value())
 		}
 	}
 }
@@ -599,7 +618,7 @@ func (s *Socket) keptValue(level, name, first int) int {
 func (s *Socket) keptOf(level, name int) (v int, ok bool) {
 	for _, o := range s.kept {
 		if o.level == level && o.name == name {
-			v, _ = valueOf(o.level, o.value)
+			v, _ = valueOf(o.level, o.value())
 			return v, true
 		}
 	}

@@ -27,9 +27,15 @@ func allowance(f metal.Stats) int64 {
 	return 0
 }
 
-// shrinkSend has a connection hold less for its peer if it must. What it holds already stays: it takes nothing more
-// until that has gone.
-func shrinkSend(o *tcpip.SocketOptions) {
+// shrinkSend has a connection that is about to send so many bytes hold less for its peer if it must. What it holds
+// already stays: it takes nothing more until that has gone. Small messages are let pass until together they are as
+// much as a connection may always hold.
+func (s *Socket) shrinkSend(size int) {
+	if s.unchecked.Add(int64(size)) < leastBuffer {
+		return
+	}
+	s.unchecked.Store(0)
+	o := s.ep().SocketOptions()
 	if most := allowance(metal.Frames()); most != 0 && o.GetSendBufferSize() > most {
 		o.SetSendBufferSize(most, false) // without a notice: nobody gets more room
 	}

@@ -41,6 +41,8 @@ type Socket struct {
 	// more says that MSG_MORE holds what was sent back.
 	more atomic.Bool
 	cork atomic.Bool // TCP_CORK
+	// unchecked is how many bytes were sent since shrinkSend looked.
+	unchecked atomic.Int64
 	// holding says that a datagram is held back by MSG_MORE or UDP_CORK.
 	holding atomic.Bool
 
@@ -722,7 +724,7 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 		s.setMore(m.Flags&unix.MSG_MORE != 0)
 	}
 	if s.stream() {
-		shrinkSend(s.ep().SocketOptions())
+		s.shrinkSend(src.Len())
 	}
 	begin := src.Done()
 	n, err := s.ep().Write(source{src}, options)

@@ -71,6 +71,9 @@ const (
 	mostFrames    = 128 // that wait to be received in
 	fewestFrames  = 16
 	mostSending   = 512 // frames to send in: eight large packets and many small ones
+
+	// What was sent is taken back when this many packets or frames are not enough: many at a time.
+	fewSending = 16
 )
 
 // How long a packet waits for the device to take others: longer than any that works needs.
@@ -86,7 +89,7 @@ type inbound struct {
 	written uint32
 }
 
-// outbound is a packet that is being sent.
+// outbound is a packet that is being sent, or one that is no more: that keeps a frame for the next.
 type outbound struct {
 	request virtio.Request
 	frames  []uint64
@@ -118,6 +121,7 @@ type Link struct {
 
 	mu        sync.Mutex // guards what follows
 	idle      []*outbound
+	made      int      // of them, and of those that are being sent
 	frames    []uint64 // to send in
 	allocated int
 	most      int // of allocated
@@ -304,7 +308,10 @@ func (l *Link) close(why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	freeFrames(l.frames)
-	l.buffers, l.frames, l.most, l.closed = nil, nil, 0, true
+	for _, out := range l.idle {
+		freeFrames(out.frames)
+	}
+	l.buffers, l.frames, l.idle, l.most, l.closed = nil, nil, nil, 0, true
 }
 
 func freeFrames(list []uint64) {
@@ -389,13 +396,7 @@ func (l *Link) frameOf(p []byte) (frame *buffer.View, checked bool) {
 // sent takes back what the device has sent.
 func (l *Link) sent(out *outbound) {
 	l.mu.Lock()
-	l.idle = append(l.idle, out)
-	if l.closed {
-		freeFrames(out.frames)
-	} else {
-		l.frames = append(l.frames, out.frames...)
-	}
-	out.frames = out.frames[:0]
+	l.giveBack(out)
 	waiting := l.waiting > 0
 	l.mu.Unlock()
 	if waiting {
@@ -406,55 +407,82 @@ func (l *Link) sent(out *outbound) {
 	}
 }
 
-// take returns a packet to send with frames for n bytes, nil if there are none now.
-func (l *Link) take(n int) *outbound {
+// giveBack makes a packet idle. Precondition: mu is held.
+func (l *Link) giveBack(out *outbound) {
+	if l.closed {
+		freeFrames(out.frames)
+		out.frames = nil
+		return
+	}
+	if len(out.frames) > 1 {
+		l.frames = append(l.frames, out.frames[1:]...)
+		out.frames = out.frames[:1]
+	}
+	l.idle = append(l.idle, out)
+}
+
+// take returns a packet to send with frames for n bytes, nil if there are none now. It makes no more than a few
+// unless all is set.
+func (l *Link) take(n int, all bool) *outbound {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out *outbound
 	if k := len(l.idle); k > 0 {
 		out = l.idle[k-1]
 		l.idle = l.idle[:k-1]
+	} else if l.closed || l.made >= fewSending && !all {
+		return nil
 	} else {
 		out = new(outbound)
 		out.request.Done = func(*virtio.Request, uint32, error) { l.sent(out) }
+		l.made++
 	}
 	out.request.Out = out.request.Out[:0]
-	for ; n > 0; n -= metal.FrameSize {
-		pa, ok := l.frame()
-		if !ok {
-			l.frames = append(l.frames, out.frames...)
-			out.frames = out.frames[:0]
-			l.idle = append(l.idle, out)
-			return nil
+	for i := 0; n > 0; i++ {
+		if i == len(out.frames) {
+			pa, ok := l.frame(all)
+			if !ok {
+				l.giveBack(out)
+				return nil
+			}
+			out.frames = append(out.frames, pa)
 		}
-		out.frames = append(out.frames, pa)
-		out.request.Out = append(out.request.Out, virtio.Buffer{PA: pa, Len: uint32(min(n, metal.FrameSize))})
+		out.request.Out = append(out.request.Out, virtio.Buffer{PA: out.frames[i], Len: uint32(min(n, metal.FrameSize))})
+		n -= metal.FrameSize
 	}
 	return out
 }
 
-// frame returns a frame to send in. Precondition: mu is held.
-func (l *Link) frame() (pa uint64, ok bool) {
+// frame returns a frame to send in. It makes no more than a few, or takes those that idle packets keep, unless all is
+// set. Precondition: mu is held.
+func (l *Link) frame(all bool) (pa uint64, ok bool) {
 	if k := len(l.frames); k > 0 {
 		pa = l.frames[k-1]
 		l.frames = l.frames[:k-1]
 		return pa, true
 	}
-	if l.allocated >= l.most {
-		return 0, false
+	if l.allocated < l.most && (all || l.allocated < fewSending) {
+		if pa, ok = metal.AllocFrame(metal.OwnerKernel); ok {
+			l.allocated++
+			return pa, true
+		}
 	}
-	pa, ok = metal.AllocFrame(metal.OwnerKernel)
-	if ok {
-		l.allocated++
+	if all {
+		for _, out := range l.idle {
+			if len(out.frames) > 0 {
+				pa = out.frames[0]
+				out.frames = out.frames[:0]
+				return pa, true
+			}
+		}
 	}
-	return pa, ok
+	return 0, false
 }
 
 // WritePackets sends packets: ErrNoBufferSpace when the device is behind and doesn't catch up.
 func (l *Link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	n := 0
 	var failure tcpip.Error
-	l.send.Poll()
 	for _, pkt := range list.AsSlice() {
 		if failure = l.write(pkt); failure != nil {
 			break
@@ -476,7 +504,6 @@ func (l *Link) WriteFrame(pieces [][]byte, gso *stack.GSO) tcpip.Error {
 	for _, p := range pieces[1:] {
 		data += len(p)
 	}
-	l.send.Poll()
 	err := l.transmit(pieces, gso, len(pieces[0]), data)
 	l.send.Notify()
 	return err
@@ -488,7 +515,7 @@ func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int) tcpi
 		return &tcpip.ErrMessageTooLong{}
 	}
 	for try := 0; ; try++ {
-		if out := l.take(l.header + headers + data); out != nil {
+		if out := l.take(l.header+headers+data, try > 0); out != nil {
 			first := metal.View(out.frames[0], metal.FrameSize)
 			putHeader(first[:l.header], gso, headers, data)
 			copyOut(out.frames, l.header, pieces)
@@ -501,10 +528,14 @@ func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int) tcpi
 				return &tcpip.ErrNoBufferSpace{}
 			}
 		}
-		if try == roomTries {
+		switch {
+		case try == 0:
+			l.send.Poll()
+		case try > roomTries:
 			return &tcpip.ErrNoBufferSpace{}
+		default:
+			l.waitForRoom()
 		}
-		l.waitForRoom()
 	}
 }
 
@@ -526,10 +557,6 @@ func (l *Link) waitForRoom() {
 	l.mu.Unlock()
 }
 
-// mostAtOnce is how many bytes are copied at once: memmove copies more than that byte by byte where they aren't
-// aligned, and those of a packet aren't.
-const mostAtOnce = 2048
-
 // copyOut copies pieces into frames, from an offset in the first one on.
 func copyOut(frames []uint64, offset int, pieces [][]byte) {
 	to := metal.View(frames[0], metal.FrameSize)[offset:]
@@ -539,7 +566,7 @@ func copyOut(frames []uint64, offset int, pieces [][]byte) {
 				frames = frames[1:]
 				to = metal.View(frames[0], metal.FrameSize)
 			}
-			k := copy(to, part[:min(len(part), mostAtOnce)])
+			k := copy(to, part)
 			to, part = to[k:], part[k:]
 		}
 	}

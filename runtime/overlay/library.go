@@ -28,18 +28,13 @@ type edit struct{ file, old, new string }
 var edits = []edit{
 	// inside.go: connections within the machine, and small writes.
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	terminateAtRestore bool\n}", "	terminateAtRestore bool\n\n	inside    *Endpoint\n	confirmed tcpip.MonotonicTime\n	urgent    urgent\n}"},
-	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.sendData(nextSeg)\n	return int64(n), nil", "	if !e.sendInside(nextSeg) {\n		e.sendData(nextSeg)\n	}\n	return int64(n), nil"},
-	{
-		"pkg/tcpip/transport/tcp/endpoint.go", "	size := int(buf.Size())\n	s := newOutgoingSegment(",
-		"	size := int(buf.Size())\n	if s := e.mergeSmall(&buf, opts); s != nil {\n		e.sndQueueInfo.SndBufUsed += size\n		return s, size, nil\n	}\n	s := newOutgoingSegment(",
-	},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.LockUser()\n	defer e.UnlockUser()\n\n	// Return if either", "	if !opts.Atomic {\n		return e.write(p, opts)\n	}\n\n	e.LockUser()\n	defer e.UnlockUser()\n\n	// Return if either"},
 	{
 		"pkg/tcpip/transport/tcp/dispatcher.go", "!ep.isOwnedByUser() {\n					p.epQ.enqueue(ep)\n",
 		"!ep.isOwnedByUser() {\n					p.again(ep)\n",
 	},
 	// urgent.go: urgent bytes.
 	{"pkg/tcpip/transport/tcp/segment.go", "	lost bool\n}", "	lost bool\n\n	// urgent says that the last byte is.\n	urgent bool\n}"},
-	{"pkg/tcpip/transport/tcp/endpoint.go", "	e.snd.writeList.PushBack(s)\n\n	return s, size, nil\n", "	e.snd.writeList.PushBack(s)\n	if opts.EndOfRecord {\n		e.markUrgent(s)\n	}\n\n	return s, size, nil\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "				if seg.payloadSize()+nSeg.payloadSize() > available {\n", "				if seg.urgent || nSeg.urgent || seg.payloadSize()+nSeg.payloadSize() > available {\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n	}\n", "		seg.flags = header.TCPFlagAck | header.TCPFlagPsh\n		if seg.urgent {\n			seg.flags |= header.TCPFlagUrg\n		}\n	}\n"},
 	{"pkg/tcpip/transport/tcp/connect.go", "		WindowSize: uint16(tf.rcvWnd),\n	})\n	copy(tcp[", "		WindowSize: uint16(tf.rcvWnd),\n\n		UrgentPointer: urgentPointer(tf.flags),\n	})\n	copy(tcp["},
@@ -137,6 +132,8 @@ var edits = []edit{
 	// Bytes go from programs into views and back without views in between.
 	{"pkg/buffer/buffer.go", "io.Copy(v, lr)", "v.fill(r, vsize)"},
 	{"pkg/tcpip/stack/packet_buffer.go", "func (d PacketData) ReadTo(dst io.Writer, peek bool) (int, error) {\n", "func (d PacketData) ReadTo(dst io.Writer, peek bool) (int, error) {\n	if !peek {\n		return d.take(dst)\n	}\n"},
+	{"pkg/buffer/chunk.go", "		idx = bits.MostSignificantOne64(uint64(size) >> baseChunkSizeLog2)\n		if size > 1<<(idx+baseChunkSizeLog2) {\n			idx++\n		}\n", "		idx = bits.Len(uint(size-1)) - baseChunkSizeLog2\n"},
+	{"pkg/buffer/chunk.go", "	\"gvisor.dev/gvisor/pkg/bits\"\n", "	\"math/bits\"\n\n"},
 	// Scoreboards share what they keep for their trees.
 	{"pkg/tcpip/transport/tcp/sack_scoreboard.go", "		ranges:    btree.NewG[header.SACKBlock](defaultBtreeDegree, sackBlockLess),\n", "		ranges:    newRanges(),\n"},
 	// The counters, a kilobyte of pointers, aren't copied to count.

@@ -3,7 +3,6 @@ package tcp
 import (
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
@@ -358,25 +357,6 @@ func (e *Endpoint) countInside(bytes int) {
 	e.stats.SegmentsSent.Increment()
 	e.stack.Stats().TCP.SegmentsSent.Increment()
 	e.stack.Stats().TCP.ValidSegmentsReceived.Increment()
-}
-
-// mostMerged is how many bytes of small writes one segment gathers while it waits to be sent.
-const mostMerged = 32 << 10
-
-// mergeSmall adds what a program writes to the segment that waits to be sent last, if that has room: a
-// segment takes a kilobyte of its own, and a program may write byte by byte to a peer that doesn't receive.
-//
-// +checklocks:e.mu
-func (e *Endpoint) mergeSmall(b *buffer.Buffer, opts tcpip.WriteOptions) *segment {
-	last := e.snd.writeList.Back()
-	if last == nil || last.urgent || opts.EndOfRecord || e.snd.isAssignedSequenceNumber(last) || last.payloadSize() == 0 || last.ReadRefs() != 1 ||
-		b.Size() > mostMerged/8 || last.payloadSize()+int(b.Size()) > mostMerged {
-		return nil
-	}
-	last.pkt.Data().AppendView(buffer.NewViewWithData(b.Flatten()))
-	b.Release()
-	last.dataMemSize = last.pkt.MemSize()
-	return last
 }
 
 // lockWait is how long a processor leaves an endpoint alone whose lock a goroutine has that isn't running.
