@@ -162,7 +162,7 @@ var toolchainEdits = []edit{
 
 // edit makes toolchainEdits and returns the folder in which the files lie as they do below GOROOT.
 func (b *Builder) edit() (string, error) {
-	root := filepath.Join(b.work, "toolchain")
+	root := filepath.Join(b.work, "_toolchain") // not one of ./...
 	if err := os.RemoveAll(root); err != nil {
 		return "", err
 	}
