@@ -280,6 +280,7 @@ func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (
 	if peek {
 		x.skip = int(max(s.PeekOffset.Load(), 0))
 	}
+	ended := s.shut.Load()&shutReceive != 0 // asked first: what was sent before the end is in the queue then
 	q.mu.Lock()
 	if q.count.Load() == 0 || x.skip > 0 && q.bytes.Load() <= int64(x.skip) {
 		if x.skip > 0 {
@@ -289,7 +290,7 @@ func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (
 		if err := s.TakeError(); err != nil {
 			return 0, err
 		}
-		if s.shut.Load()&shutReceive != 0 {
+		if ended {
 			return 0, nil
 		}
 		return 0, unix.EAGAIN
@@ -436,12 +437,13 @@ func (s *Socket) receiveMessage(c *vfs.Context, dst *mm.Buffer, m *net.Message) 
 	}
 	peek := m.Flags&unix.MSG_PEEK != 0
 	q := &s.in
+	ended := s.shut.Load()&shutReceive != 0 // as in receiveStream
 	q.mu.Lock()
 	if q.count.Load() == 0 {
 		q.mu.Unlock()
 		// A datagram socket that is shut down ends a wait, but has no end of file to show to
 		// those who don't wait.
-		if s.shut.Load()&shutReceive != 0 && !(s.datagram() && m.Flags&unix.MSG_DONTWAIT != 0) {
+		if ended && !(s.datagram() && m.Flags&unix.MSG_DONTWAIT != 0) {
 			return 0, nil
 		}
 		return 0, unix.EAGAIN
