@@ -59,12 +59,12 @@ var edits = []edit{
 	{"pkg/tcpip/transport/udp/endpoint.go", "				Addr: id.RemoteAddress,\n				Port: e.remotePort,\n", "				Addr: failedAt(id.RemoteAddress, pkt),\n				Port: failedPort(e.remotePort, udp),\n"},
 	// acknowledge.go: answers take acknowledgments along.
 	{"pkg/tcpip/transport/tcp/connect.go", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.snd.sendAck()\n	}\n", "	if e.rcv.RcvNxt != e.snd.MaxSentAck {\n		e.acknowledge()\n	}\n"},
-	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n\n	straight *stack.Straight `state:\"nosave\"`\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	corkTimer timer `state:\"nosave\"`\n", "	corkTimer timer `state:\"nosave\"`\n\n	acks acknowledgments `state:\"nosave\"`\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	ep.snd.corkTimer.init(", "	ep.snd.acks.answered = !ep.ops.GetQuickAck()\n	ep.snd.acks.timer.init(ep, ackExpired)\n	ep.snd.corkTimer.init("},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "		e.snd.corkTimer.cleanup()\n", "		e.snd.corkTimer.cleanup()\n		e.snd.acks.timer.cleanup()\n"},
 	// timer.go: the timers of all connections are in one queue.
 	{"pkg/tcpip/transport/tcp/protocol.go", "	dispatcher dispatcher\n", "	dispatcher dispatcher\n\n	timers timers\n"},
-	{"pkg/tcpip/transport/tcp/endpoint.go", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n\n	alarm alarm\n"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n\n	alarm    alarm\n	straight *stack.Straight\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.keepalive.timer.init(e.stack.Clock(), timerHandler(e, e.keepaliveTimerExpired))", "e.keepalive.timer.init(e, keepaliveExpired)"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
 	{"pkg/tcpip/transport/tcp/rcv.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
@@ -85,6 +85,13 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/snd.go", "	if _, ok := wl.set[seg]; ok {\n		panic(\"segment already in write list\")\n	}\n	wl.writeList.PushBack(seg)\n	wl.set[seg] = struct{}{}\n", "	wl.writeList.PushBack(seg)\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	if _, ok := wl.set[seg]; ok {\n		panic(\"segment already in write list\")\n	}\n	wl.writeList.InsertAfter(before, seg)\n	wl.set[seg] = struct{}{}\n", "	wl.writeList.InsertAfter(before, seg)\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	if _, ok := s.writeList.set[seg]; !ok {\n		panic(\"attempted to send segment not in write list\")\n	}\n", ""},
+	// ways.go: routes that were found are found again.
+	{"pkg/tcpip/stack/stack.go", "	routeTable tcpip.RouteList `state:\"nosave\"`\n", "	routeTable tcpip.RouteList `state:\"nosave\"`\n\n	ways ways\n"},
+	{"pkg/tcpip/stack/stack.go", "func (s *Stack) FindRoute(", "func (s *Stack) findRoute("},
+	{"pkg/tcpip/stack/stack.go", "	nic.NetworkLinkEndpoint.SetLinkAddress(addr)\n", "	nic.NetworkLinkEndpoint.SetLinkAddress(addr)\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/nic.go", "	n.promiscuous.Store(enable)\n", "	n.promiscuous.Store(enable)\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/nic.go", "	n.spoofing.Store(enable)\n", "	n.spoofing.Store(enable)\n	changes.Add(1)\n"},
+	{"pkg/tcpip/stack/nic.go", "	return forwardingEP.SetForwarding(enable), nil\n", "	defer changes.Add(1)\n	return forwardingEP.SetForwarding(enable), nil\n"},
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
 	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) && !seg.urgent {\n"},
@@ -99,6 +106,8 @@ var edits = []edit{
 		"useCookies(len(e.acceptQueue.pendingEndpoints), e.acceptQueue.capacity-1)",
 	},
 	// straight.go: segments go into a card's frames without packets.
+	{"pkg/tcpip/transport/tcp/connect.go", "	// We ignore SYN send errors and let the callers re-attempt send.\n", "	defer putOptions(tf.opts)\n	if e.sendSynStraight(r, &tf) {\n		return nil\n	}\n	// We ignore SYN send errors and let the callers re-attempt send.\n"},
+	{"pkg/tcpip/transport/tcp/connect.go", "		e.stats.SendErrors.SynSendToNetworkFailed.Increment()\n	}\n	putOptions(tf.opts)\n", "		e.stats.SendErrors.SynSendToNetworkFailed.Increment()\n	}\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	// We need to clone the packet because sendRaw takes ownership of pkt,\n", "	s.answering()\n\n	if done, err := s.ep.sendStraight(pkt, flags, seq, rcvNxt, rcvWnd); done {\n		return err\n	}\n\n	// We need to clone the packet because sendRaw takes ownership of pkt,\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n", "	if done, err := s.ep.sendStraight(nil, flags, seq, rcvNxt, rcvWnd); done {\n		return err\n	}\n	return s.ep.sendEmptyRaw(flags, seq, rcvNxt, rcvWnd)\n"},
 	{"pkg/tcpip/stack/nic.go", "	qDisc QueueingDiscipline\n", "	qDisc QueueingDiscipline\n\n	frames FrameWriter\n"},
@@ -146,6 +155,8 @@ var edits = []edit{
 
 // rewrites are made wherever the text occurs.
 var rewrites = []edit{
+	// ways.go again.
+	{"pkg/tcpip/stack/stack.go", "	s.routeMu.Lock()\n", "	s.routeMu.Lock()\n	changes.Add(1)\n"},
 	{"pkg/tcpip/stack/nic.go", "	if n.deliverLinkPackets {\n", "	if n.deliverLinkPackets && n.watched.Load() {\n"},
 	// What the protocol has set is asked of it without a way through the stack, which puts the answers on the heap.
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.stack.TransportProtocolOption(ProtocolNumber, ", "e.protocol.Option("},

@@ -14,8 +14,8 @@ import (
 // from the card's frame to the endpoint at once, and are counted as if they had gone through the layers. Whatever
 // is unusual goes through them.
 
-// changes counts what may change which packets are this machine's: addresses come and go, interfaces go up and
-// down, tables of iptables are replaced.
+// changes counts what may change which packets are this machine's, and where they go: addresses and routes come and
+// go, interfaces go up and down, tables of iptables are replaced.
 var changes atomic.Uint32
 
 // arrivals is what an interface needs for the frames that come. It is for the goroutine that brings them.

@@ -16,12 +16,9 @@ import (
 //
 // +checklocks:e.mu
 func (e *Endpoint) sendStraight(pkt *stack.PacketBuffer, flags header.TCPFlags, seq, ack seqnum.Value, window seqnum.Size) (bool, tcpip.Error) {
-	w := e.snd.straight
-	if w == nil || w.Route() != e.route {
-		if w = stack.NewStraight(e.route); w == nil {
-			return false, nil
-		}
-		e.snd.straight = w
+	w := e.straightWay()
+	if w == nil {
+		return false, nil
 	}
 	size := 0
 	if pkt != nil {
@@ -65,18 +62,61 @@ func (e *Endpoint) sendStraight(pkt *stack.PacketBuffer, flags header.TCPFlags, 
 		}
 		h.SetChecksum(^h.CalculateChecksum(sum))
 	}
+	return true, e.writeStraight(w, length, flags, pkt, gso)
+}
+
+// straightWay returns the straight way along the endpoint's route, nil if there is none.
+//
+// +checklocks:e.mu
+func (e *Endpoint) straightWay() *stack.Straight {
+	if e.straight == nil || e.straight.Route() != e.route {
+		e.straight = stack.NewStraight(e.route)
+	}
+	return e.straight
+}
+
+// writeStraight writes the segment whose header of that length is in w, and counts it.
+//
+// +checklocks:e.mu
+func (e *Endpoint) writeStraight(w *stack.Straight, length int, flags header.TCPFlags, pkt *stack.PacketBuffer, gso *stack.GSO) tcpip.Error {
 	all := &e.stack.Stats().TCP
 	if err := w.Write(length, pkt, gso); err != nil {
 		all.SegmentSendErrors.Increment()
 		e.stats.SendErrors.SegmentSendToNetworkFailed.Increment()
-		return true, err
+		return err
 	}
 	all.SegmentsSent.Increment()
 	if flags&header.TCPFlagRst != 0 {
 		all.ResetsSent.Increment()
 	}
 	e.stats.SegmentsSent.Increment()
-	return true, nil
+	return nil
+}
+
+// sendSynStraight sends the first segment of the endpoint's as sendStraight does others. Of one that listens, and
+// answers with a cookie, it sends none.
+//
+// +checklocks:e.mu
+func (e *Endpoint) sendSynStraight(r *stack.Route, tf *tcpFields) bool {
+	if r != e.route {
+		return false
+	}
+	w := e.straightWay()
+	if w == nil || !w.Open(&stack.NetworkHeaderParams{Protocol: ProtocolNumber, TTL: tf.ttl, TOS: tf.tos, DF: tf.df}) {
+		return false
+	}
+	length := header.TCPMinimumSize + len(tf.opts)
+	h := header.TCP(w.Transport())[:length]
+	h.Encode(&header.TCPFields{
+		SrcPort: tf.id.LocalPort, DstPort: tf.id.RemotePort, SeqNum: uint32(tf.seq), AckNum: uint32(tf.ack),
+		DataOffset: uint8(length), Flags: tf.flags, WindowSize: uint16(min(tf.rcvWnd, math.MaxUint16)),
+	})
+	copy(h[header.TCPMinimumSize:], tf.opts)
+	h.SetChecksum(^h.CalculateChecksum(w.PseudoSum(length)))
+	if e.writeStraight(w, length, tf.flags, nil, &stack.GSO{}) != nil {
+		e.stats.SendErrors.SynSendToNetworkFailed.Increment()
+	}
+	return true
 }
 
 // putOptions writes the options of a segment of an established connection, as makeOptions does, and returns their
