@@ -92,6 +92,9 @@ var edits = []edit{
 	{"pkg/tcpip/stack/nic.go", "	n.promiscuous.Store(enable)\n", "	n.promiscuous.Store(enable)\n	changes.Add(1)\n"},
 	{"pkg/tcpip/stack/nic.go", "	n.spoofing.Store(enable)\n", "	n.spoofing.Store(enable)\n	changes.Add(1)\n"},
 	{"pkg/tcpip/stack/nic.go", "	return forwardingEP.SetForwarding(enable), nil\n", "	defer changes.Add(1)\n	return forwardingEP.SetForwarding(enable), nil\n"},
+	// Closed endpoints are not listed for who would save them.
+	{"pkg/tcpip/tcpip.go", "	danglingEndpointsMu.Lock()\n	danglingEndpoints[e] = struct{}{}\n	danglingEndpointsMu.Unlock()\n", ""},
+	{"pkg/tcpip/tcpip.go", "	danglingEndpointsMu.Lock()\n	delete(danglingEndpoints, e)\n	danglingEndpointsMu.Unlock()\n", ""},
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
 	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) && !seg.urgent {\n"},
@@ -100,7 +103,8 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/snd.go", "s.sendSegmentFromPacketBuffer(seg.pkt, seg.flags, ", "s.sendSegmentFromPacketBuffer(seg.pkt, s.finish(seg), "},
 	{"pkg/tcpip/transport/tcp/snd.go", "updateWriteNext(seg *segment) {\n", "updateWriteNext(seg *segment) {\n	seg = s.afterFinish(seg)\n"},
 	{"pkg/tcpip/transport/tcp/snd.go", "seg != nil && s.Outstanding < s.SndCwnd; seg = seg.Next() {", "seg != nil && s.Outstanding < s.SndCwnd; seg = s.writeNext {"},
-	// crowd.go: half-open connections are bounded by memory too.
+	// crowd.go: half-open connections are bounded by memory too, and those that linger after their end.
+	{"pkg/tcpip/transport/tcp/connect.go", "func (e *Endpoint) getTimeWaitDuration() time.Duration {\n", "func (e *Endpoint) getTimeWaitDuration() time.Duration {\n	if isCrowded() {\n		return 0\n	}\n"},
 	{
 		"pkg/tcpip/transport/tcp/accept.go", "len(e.acceptQueue.pendingEndpoints) == e.acceptQueue.capacity-1",
 		"useCookies(len(e.acceptQueue.pendingEndpoints), e.acceptQueue.capacity-1)",
@@ -163,6 +167,7 @@ var rewrites = []edit{
 	{"pkg/tcpip/transport/tcp/endpoint.go", " s.TransportProtocolOption(ProtocolNumber, ", " protocol.Option("},
 	{"pkg/tcpip/transport/tcp/snd.go", "ep.snd.ep.stack.TransportProtocolOption(ProtocolNumber, ", "ep.protocol.Option("},
 	{"pkg/tcpip/transport/tcp/connect.go", " e.stack.TransportProtocolOption(ProtocolNumber, ", " e.protocol.Option("},
+	{"pkg/tcpip/transport/tcp/accept.go", "e.stack.TransportProtocolOption(header.TCPProtocolNumber, ", "e.protocol.Option("},
 }
 
 // apply makes edits in the copies at root, each in one place unless everywhere is set.

@@ -10,7 +10,9 @@ const fewHalfOpen = 128
 var crowded atomic.Pointer[func() bool]
 
 // SetCrowded has f say when connections beyond a few are made from cookies, which take no memory until the last
-// segment of the handshake has come, and know no window scale and no SACK (RFC 4987, 3.6).
+// segment of the handshake has come, and know no window scale and no SACK (RFC 4987, 3.6); and when those that ended
+// are forgotten at once rather than after TIME-WAIT, as Linux does with more than tcp_max_tw_buckets: a server that
+// closes first would have a minute's worth of them.
 func (*protocol) SetCrowded(f func() bool) { crowded.Store(&f) }
 
 // useCookies says whether a listening endpoint with so many connections that are half open, of so many at most,
@@ -19,9 +21,10 @@ func useCookies(halfOpen, most int) bool {
 	if halfOpen == most {
 		return true
 	}
-	if halfOpen < fewHalfOpen {
-		return false
-	}
+	return halfOpen >= fewHalfOpen && isCrowded()
+}
+
+func isCrowded() bool {
 	f := crowded.Load()
 	return f != nil && (*f)()
 }

@@ -131,3 +131,28 @@ func TestTimersDontWait(t *testing.T) {
 		e.mu.Lock()
 	}
 }
+
+// Connections that ended linger only while there is memory for that.
+func TestTimeWaitEnds(t *testing.T) {
+	clock := faketime.NewManualClock()
+	s := stack.New(stack.Options{TransportProtocols: []stack.TransportProtocolFactory{NewProtocol}, Clock: clock})
+	defer s.Destroy()
+	p := s.TransportProtocolInstance(ProtocolNumber).(*protocol)
+	defer crowded.Store(crowded.Load())
+	for _, scarce := range []bool{false, true} {
+		p.SetCrowded(func() bool { return scarce })
+		e := newEndpoint(s, p, header.IPv4ProtocolNumber, new(waiter.Queue))
+		e.mu.Lock()
+		e.setEndpointState(StateTimeWait)
+		startTimeWait(e)
+		e.mu.Unlock()
+		clock.Advance(time.Second)
+		if ended := e.EndpointState() == StateClose; ended != scarce {
+			t.Errorf("memory is scarce: %v; the endpoint is gone after a second: %v", scarce, ended)
+		}
+		clock.Advance(DefaultTCPTimeWaitTimeout)
+		if e.EndpointState() != StateClose {
+			t.Error("TIME-WAIT never ends")
+		}
+	}
+}
