@@ -146,7 +146,7 @@ func (w *wire) check(f []byte, to tcpip.LinkAddress, ttl, tos byte) error {
 	case ipv6.ProtocolNumber:
 		h := header.IPv6(p)
 		gotTOS, _ := h.TOS()
-		if !h.IsValid(len(p)) || int(h.PayloadLength()) != len(p)-header.IPv6MinimumSize || h.TransportProtocol() != header.TCPProtocolNumber {
+		if !h.IsValid(len(p)) || int(h.PayloadLength()) != len(p)-header.IPv6MinimumSize || tcpip.TransportProtocolNumber(h.NextHeader()) != header.TCPProtocolNumber {
 			return fmt.Errorf("the header is %x", p[:40])
 		} else if h.HopLimit() != ttl || gotTOS != tos {
 			return fmt.Errorf("hop limit %d, class %d", h.HopLimit(), gotTOS)
