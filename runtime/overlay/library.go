@@ -69,6 +69,8 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
 	{"pkg/tcpip/transport/tcp/rcv.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
 	{"pkg/tcpip/transport/tcp/dispatcher.go", "ep.stack.Clock().AfterFunc(timeWaitDuration, ep.timeWaitTimerExpired)", "ep.after(timeWaitDuration, (*Endpoint).timeWaitTimerExpired)"},
+	// What lingers in TIME-WAIT is as little as it needs.
+	{"pkg/tcpip/transport/tcp/dispatcher.go", "	timeWaitDuration := ep.getTimeWaitDuration()\n", "	ep.h, ep.straight = nil, nil\n	timeWaitDuration := ep.getTimeWaitDuration()\n"},
 	{"pkg/tcpip/transport/tcp/connect.go", "newBackoffTimer(h.ep.stack.Clock(), InitialRTO, MaxRTO, timerHandler(e, h.retransmitHandlerLocked))", "e.newHandshakeTimer()"},
 	{"pkg/tcpip/transport/tcp/snd.go", "resendTimer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.retransmitTimerExpired))", "resendTimer.init(ep, resendExpired)"},
 	{"pkg/tcpip/transport/tcp/snd.go", "reorderTimer.init(ep.snd.ep.stack.Clock(), timerHandler(ep.snd.ep, ep.snd.rc.reorderTimerExpired))", "reorderTimer.init(ep, reorderExpired)"},
