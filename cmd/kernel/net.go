@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,6 +72,11 @@ func startNetwork(network *inet.Network, devices []*virtio.Device, params *boot.
 		configure(network, nic, name, l, c, k)
 	}
 	c = vfs.BootContext(vfs.NewFiles(c.Files.Namespace())) // the process's are its own to change
+	network.LookForDuplicates()
+	var once sync.Once
+	network.OnNameServers(func(servers []string) {
+		once.Do(func() { provideNameServers(vfs.BootContext(c.Files), "", servers) })
+	})
 	number := 0
 	var configured []chan struct{}
 	for _, v := range devices {
@@ -148,20 +154,34 @@ func configure(network *inet.Network, nic tcpip.NICID, name string, l *inet.Leas
 		k.SetHostname(l.Hostname)
 		provide(c, "/etc/hostname", l.Hostname+"\n")
 	}
-	var text strings.Builder
-	if l.Domain != "" {
-		fmt.Fprintf(&text, "search %s\n", l.Domain)
-	}
+	var servers []string
 	for _, server := range l.DNS {
-		fmt.Fprintf(&text, "nameserver %v\n", server)
+		servers = append(servers, server.String())
 	}
-	if len(l.DNS) > 0 {
-		provide(c, "/etc/resolv.conf", text.String())
+	if len(servers) > 0 {
+		provideNameServers(c, l.Domain, servers)
 	}
 }
 
+// provideNameServers makes /etc/resolv.conf: those that are known first count.
+func provideNameServers(c *vfs.Context, domain string, servers []string) {
+	var text strings.Builder
+	if domain != "" {
+		fmt.Fprintf(&text, "search %s\n", domain)
+	}
+	for _, server := range servers {
+		fmt.Fprintf(&text, "nameserver %s\n", server)
+	}
+	provide(c, "/etc/resolv.conf", text.String())
+}
+
+// providing is held while a file is provided: IPv4's configuration and routers of IPv6 may bring name servers at once.
+var providing sync.Mutex
+
 // provide makes a file of /etc that the root lacks: in memory, never on the host.
 func provide(c *vfs.Context, path, text string) {
+	providing.Lock()
+	defer providing.Unlock()
 	if c.Access(vfs.AtCWD, path, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) != unix.ENOENT {
 		return
 	}

@@ -52,7 +52,11 @@ type Network struct {
 	settings settings
 	bindMu   sync.Mutex // is held while a socket is bound
 
-	changed  func(Event)
+	changed func(Event)
+	// nameServers hears of the name servers that routers advertise, as resolv.conf(5) writes them.
+	nameServers func([]string)
+	// unique says that IPv6 addresses of cards are used when nobody else has them.
+	unique   bool
 	routesMu sync.Mutex // is held while routes change
 
 	mu   sync.Mutex // guards what follows
@@ -111,6 +115,14 @@ func (n *Network) start() {
 		{Destination: header.IPv6Loopback.WithPrefix().Subnet(), NIC: LoopbackNIC},
 	})
 }
+
+// OnNameServers has f called with the name servers that IPv6 routers advertise, again and again, as resolv.conf(5)
+// writes them. It is called before the first interface is added.
+func (n *Network) OnNameServers(f func(servers []string)) { n.nameServers = f }
+
+// LookForDuplicates has addresses of IPv6 used when nobody on the link has said within a second that they are his
+// (RFC 4862, 5.4). It is called before the first interface is added.
+func (n *Network) LookForDuplicates() { n.unique = true }
 
 // Packets returns how many packets all interfaces received and sent.
 func (n *Network) Packets() (received, sent uint64) {

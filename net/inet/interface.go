@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"elver/vfs"
@@ -95,8 +96,14 @@ func (n *Network) AddNIC(name string, link stack.LinkEndpoint) (tcpip.NICID, err
 	id := n.next
 	n.next++
 	n.mu.Unlock()
-	if err := s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name, DeliverLinkPackets: true}); err != nil {
+	if err := s.CreateNICWithOptions(id, link, stack.NICOptions{Name: name, DeliverLinkPackets: true, Disabled: n.unique}); err != nil {
 		return 0, errnoOf(err)
+	}
+	if e, err := s.GetNetworkEndpoint(id, ipv6.ProtocolNumber); err == nil && n.unique {
+		e.(stack.DuplicateAddressDetector).SetDADConfigurations(stack.DefaultDADConfigurations())
+		if err := s.EnableNIC(id); err != nil {
+			return 0, errnoOf(err)
+		}
 	}
 	s.AddRoute(tcpip.Route{Destination: header.IPv6LinkLocalPrefix.Subnet(), NIC: id})
 	return id, nil

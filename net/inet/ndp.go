@@ -1,25 +1,36 @@
 package inet
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"elver/kernel/klog"
 )
 
 // neighbours makes routes of what routers advertise (RFC 4861). netstack makes the addresses itself
 // (RFC 4862), and bounds how many routers and prefixes it remembers. It must not be called from within its
 // reports: a goroutine does what they ask for, as long as there is something to do.
 type neighbours struct {
-	network *Network
+	network    *Network
+	duplicates atomic.Int32
 
 	mu      sync.Mutex // guards what follows
 	changes []func(*stack.Stack)
 	working bool
 }
+
+// mostNameServers is how many name servers programs look at (MAXNS of resolv.conf(5)).
+const mostNameServers = 3
+
+// mostComplaints is how many duplicate addresses are told of.
+const mostComplaints = 10
 
 // mostChanges is how many reports may wait: a flood of advertisements loses some.
 const mostChanges = 1000
@@ -90,8 +101,14 @@ func (d *neighbours) OnOnLinkPrefixInvalidated(nic tcpip.NICID, prefix tcpip.Sub
 	d.remove(tcpip.Route{Destination: prefix, NIC: nic})
 }
 
-// OnDuplicateAddressDetectionResult does nothing: an address that somebody else has stays unused.
-func (*neighbours) OnDuplicateAddressDetectionResult(tcpip.NICID, tcpip.Address, stack.DADResult) {}
+// OnDuplicateAddressDetectionResult says when somebody else has an address, which stays unused then (RFC 4862, 5.4).
+func (d *neighbours) OnDuplicateAddressDetectionResult(nic tcpip.NICID, a tcpip.Address, result stack.DADResult) {
+	if other, is := result.(*stack.DADDupAddrDetected); is && d.duplicates.Add(1) <= mostComplaints {
+		d.later(func(s *stack.Stack) {
+			klog.Warnf("%s: %v is the address of %v already", s.FindNICNameFromID(nic), a, other.HolderLinkAddress)
+		})
+	}
+}
 
 // OnAutoGenAddress does nothing: the address is there.
 func (*neighbours) OnAutoGenAddress(tcpip.NICID, tcpip.AddressWithPrefix) stack.AddressDispatcher {
@@ -104,8 +121,25 @@ func (*neighbours) OnAutoGenAddressDeprecated(tcpip.NICID, tcpip.AddressWithPref
 // OnAutoGenAddressInvalidated does nothing.
 func (*neighbours) OnAutoGenAddressInvalidated(tcpip.NICID, tcpip.AddressWithPrefix) {}
 
-// OnRecursiveDNSServerOption does nothing: name servers come with IPv4's configuration.
-func (*neighbours) OnRecursiveDNSServerOption(tcpip.NICID, []tcpip.Address, time.Duration) {}
+// OnRecursiveDNSServerOption passes name servers on (RFC 8106).
+func (d *neighbours) OnRecursiveDNSServerOption(nic tcpip.NICID, servers []tcpip.Address, lifetime time.Duration) {
+	f := d.network.nameServers
+	if f == nil || lifetime == 0 || len(servers) == 0 {
+		return
+	}
+	servers = slices.Clone(servers[:min(len(servers), mostNameServers)])
+	d.later(func(s *stack.Stack) {
+		var names []string
+		for _, a := range servers {
+			name := a.String()
+			if header.IsV6LinkLocalUnicastAddress(a) {
+				name += "%" + s.FindNICNameFromID(nic)
+			}
+			names = append(names, name)
+		}
+		f(names)
+	})
+}
 
 // OnDNSSearchListOption does nothing.
 func (*neighbours) OnDNSSearchListOption(tcpip.NICID, []string, time.Duration) {}

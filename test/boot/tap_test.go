@@ -117,6 +117,8 @@ func advertise(t *testing.T) {
 	ra := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0} // a router for 1800 s
 	ra = append(ra, 3, 4, 64, 0xc0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)   // a prefix, on the link and to make addresses of
 	ra = append(ra, net.ParseIP("fd00:99::")...)
+	ra = append(ra, 25, 5, 0, 0, 0, 0, 1, 0) // name servers for 256 s
+	ra = append(append(ra, net.ParseIP(tapHost6)...), net.ParseIP("fe80::53")...)
 	fd, err := syscall.Socket(syscall.AF_INET6, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.IPPROTO_ICMPV6)
 	if err != nil {
 		t.Fatal(err)
@@ -284,6 +286,9 @@ func TestTap(t *testing.T) {
 				secure(t, tapGuest6)
 				pings(t, tapGuest4)
 				pings(t, tapGuest6)
+				if got, want := order(t, "resolver"), "nameserver "+tapHost6+"\nnameserver fe80::53%eth0"; got != want {
+					t.Errorf("resolv.conf says %q, the router %q", got, want)
+				}
 				for _, host := range []string{tapHost4, tapHost6} {
 					if got := order(t, "ping "+host); got != "<nil>" {
 						t.Errorf("the guest pings %s: %s", host, got)

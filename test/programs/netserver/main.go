@@ -125,7 +125,8 @@ func serve(port string, f func(net.Conn)) {
 	}()
 }
 
-// order does what a line asks for: to end, to ping an address, or to count open files and free memory.
+// order does what a line asks for: to end, to ping an address, to show the name servers, or to count open files
+// and free memory.
 func order(c net.Conn) {
 	line, _ := bufio.NewReader(c).ReadString('\n')
 	switch words := strings.Fields(line); {
@@ -136,6 +137,9 @@ func order(c net.Conn) {
 		os.Exit(0)
 	case len(words) == 2 && words[0] == "ping":
 		fmt.Fprintln(c, ping(net.ParseIP(words[1])))
+	case len(words) == 1 && words[0] == "resolver":
+		text, _ := os.ReadFile("/etc/resolv.conf")
+		c.Write(text)
 	case len(words) == 1 && words[0] == "count":
 		files, _ := os.ReadDir("/proc/self/fd")
 		tcp, _ := os.ReadFile("/proc/net/sockstat")
