@@ -175,13 +175,21 @@ func TestSend(t *testing.T) {
 				{gso, 100, [10]byte{1, 0, 0, 0, 0, 0, 34, 0, 16, 0}},
 				{gso, 65000, [10]byte{1, 1, 54, 0, 1000 & 255, 1000 >> 8, 34, 0, 16, 0}},
 			} {
-				for range 200 { // more than there are descriptors
+				for i := range 200 { // more than there are descriptors
 					pkt := packetOf(row.gso, row.size)
 					want := bytes.Clone(pkt.ToView().AsSlice())
-					var list stack.PacketBufferList
-					list.PushBack(pkt)
-					if n, err := l.WritePackets(list); n != 1 || err != nil {
-						t.Fatalf("%d bytes: %d, %v", row.size, n, err)
+					if i%2 == 0 {
+						var list stack.PacketBufferList
+						list.PushBack(pkt)
+						if n, err := l.WritePackets(list); n != 1 || err != nil {
+							t.Fatalf("%d bytes: %d, %v", row.size, n, err)
+						}
+					} else {
+						data := want[len(want)-row.size:]
+						pieces := [][]byte{want[:len(want)-row.size], data[:i*row.size/200], data[i*row.size/200:]}
+						if err := l.WriteFrame(pieces, &row.gso); err != nil {
+							t.Fatalf("%d bytes in pieces: %v", row.size, err)
+						}
 					}
 					pkt.DecRef()
 					head, out, _, ok := f.Take(sendQueue)
@@ -251,6 +259,39 @@ func TestStatus(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("the cable was pulled unnoticed")
 		}
+	}
+}
+
+// Packets of all sizes share few frames: none is lost to one that was sent, nor kept by one that is idle.
+func TestSendingFrames(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)
+	l, _ := openFake(t, f)
+	l.most = 40
+	gso := stack.GSO{Type: stack.GSOTCPv4, MSS: 1000}
+	for round := range 20 {
+		var heads []uint32
+		for _, size := range []int{100, 60_000, 10, 10, 10, 10, 60_000, 4084, 4085, 100} {
+			data := noise(size)
+			if err := l.WriteFrame([][]byte{data[:10], data[10:]}, &gso); err != nil {
+				t.Fatalf("round %d: %d bytes: %v", round, size, err)
+			}
+			head, out, _, ok := f.Take(sendQueue)
+			if !ok || !bytes.Equal(bytes.Join(out, nil)[headerSize:], data) {
+				t.Fatalf("round %d: %d bytes went out changed", round, size)
+			}
+			if heads = append(heads, head); size == 4084 {
+				for _, head := range heads {
+					f.Return(sendQueue, head, 0)
+				}
+				heads = nil
+			}
+		}
+		for _, head := range heads {
+			f.Return(sendQueue, head, 0)
+		}
+	}
+	if l.allocated > l.most {
+		t.Errorf("there are %d frames, not %d at most", l.allocated, l.most)
 	}
 }
 
