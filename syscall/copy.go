@@ -168,14 +168,22 @@ func sysSendfile(t *kernel.Thread, a *args) (uint64, error) {
 	}
 	defer from.Decref()
 	defer to.Decref()
-	if off != nil && !from.Seekable() {
+	if off != nil && !from.TakesOffset() {
 		return 0, unix.ESPIPE
 	}
-	if to.Flags()&unix.O_APPEND != 0 {
+	// Bytes of a stream would be lost if they found no room, so that only a pipe, whose room is known, takes
+	// them, and not another pipe's: splice(2) is for that. A program that is told EINVAL reads and writes.
+	out := vfs.PipeOf(to)
+	if vfs.PipeOf(from) != nil || !from.TakesOffset() && out == nil || !spliceable(from, to) {
 		return 0, unix.EINVAL
 	}
 	x := transfer{from: from, to: to, fromOff: off}
-	n, err := x.run(t, c, a.arg(3))
+	var n uint64
+	if out != nil {
+		n, err = x.fill(t, c, out, a.arg(3))
+	} else {
+		n, err = x.run(t, c, a.arg(3))
+	}
 	t.CountRead(n)
 	t.CountWrite(n)
 	if err != nil {

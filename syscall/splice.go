@@ -30,10 +30,7 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 	if in != nil && a.arg(1) != 0 || out != nil && a.arg(3) != 0 {
 		return 0, unix.ESPIPE
 	}
-	if in == nil && out == nil || in == out || to.Flags()&unix.O_APPEND != 0 {
-		return 0, unix.EINVAL
-	}
-	if from.Anonymous() || to.Anonymous() || isDirectory(from) {
+	if in == nil && out == nil || in == out || !spliceable(from, to) {
 		return 0, unix.EINVAL
 	}
 	x := transfer{from: from, to: to, nonBlocking: flags&unix.SPLICE_F_NONBLOCK != 0}
@@ -43,7 +40,7 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 	if x.toOff, err = offsetAt(t, a.arg(3)); err != nil {
 		return 0, err
 	}
-	if x.fromOff != nil && !from.Seekable() || x.toOff != nil && !to.Seekable() {
+	if x.fromOff != nil && !from.TakesOffset() || x.toOff != nil && !to.TakesOffset() {
 		return 0, unix.EINVAL
 	}
 	n = min(n, maxIO)
@@ -65,9 +62,11 @@ func sysSplice(t *kernel.Thread, a *args) (uint64, error) {
 	return done, giveOffset(t, a.arg(3), x.toOff)
 }
 
-func isDirectory(d *vfs.Description) bool {
-	mode, _, _ := d.Inode().Perm()
-	return mode&unix.S_IFMT == unix.S_IFDIR
+// spliceable says whether both files are of a kind that bytes are moved between: not what has only a
+// descriptor, no directory, and nothing that appends.
+func spliceable(from, to *vfs.Description) bool {
+	mode, _, _ := from.Inode().Perm()
+	return mode&unix.S_IFMT != unix.S_IFDIR && !from.Anonymous() && !to.Anonymous() && to.Flags()&unix.O_APPEND == 0
 }
 
 // tee(2)

@@ -204,4 +204,45 @@ static void unspliceable(void)
 	close(p[0]), close(p[1]), close(e), close(d), close(zero);
 }
 
-TESTS({"unspliceable", unspliceable}, {"arguments", arguments}, {"pipes", pipes}, {"sockets", sockets}, {"files", files})
+// sendfile takes no bytes from a stream, not even when there are none to take and nobody waits for them:
+// programs try it first, and copy when they are told EINVAL. To a pipe it may come from a socket.
+static void sent_streams(void)
+{
+	static char page[70000];
+	char name[] = "/tmp/splices-XXXXXX";
+	int e = eventfd(1, EFD_NONBLOCK), f = mkstemp(name);
+	long off = 0;
+
+	CHECK(e >= 0 && f >= 0 && open_all(SOCK_STREAM));
+	unlink(name);
+	fcntl(p[0], F_SETFL, O_NONBLOCK);
+	CHECK_ERR(sendfile(s[0], p[0], NULL, 100), EINVAL);
+	CHECK_ERR(sendfile(q[1], p[0], NULL, 100), EINVAL);
+	CHECK_ERR(sendfile(f, p[0], NULL, 100), EINVAL);
+	CHECK_ERR(sendfile(s[0], p[0], &off, 100), ESPIPE);
+	CHECK_ERR(sendfile(s[0], e, NULL, 8), EINVAL);
+	CHECK_ERR(sendfile(s[0], s[1], NULL, 100), EINVAL);
+	CHECK_EQ(write(s[1], "hello", 5), 5);
+	CHECK_ERR(sendfile(f, s[0], NULL, 100), EINVAL);
+	CHECK_EQ(sendfile(p[1], s[0], NULL, 100), 5);
+	CHECK_EQ(read(p[0], b, 100), 5);
+	CHECK_EQ(memcmp(b, "hello", 5), 0);
+	// A device without an end has no place either, and yet takes any.
+	int zero = open("/dev/zero", O_RDONLY);
+	CHECK(zero >= 0);
+	CHECK_EQ(sendfile(s[0], zero, NULL, 100), 100);
+	CHECK_EQ(sendfile(s[0], zero, &off, 100), 100);
+	CHECK_EQ(splice(zero, &off, p[1], NULL, 100, 0), 100);
+	CHECK_EQ(read(p[0], b, 1000), 100);
+	off = 0;
+	close(zero);
+	// A pipe takes what it has room for, and doesn't wait for more.
+	CHECK_EQ(write(f, page, sizeof page), sizeof page);
+	CHECK_EQ(sendfile(p[1], f, &off, sizeof page), 65536);
+	CHECK_EQ(off, 65536);
+	fcntl(p[1], F_SETFL, O_NONBLOCK);
+	CHECK_ERR(sendfile(p[1], f, &off, 100), EAGAIN);
+	close(e), close(f), close_all();
+}
+
+TESTS({"unspliceable", unspliceable}, {"sent_streams", sent_streams}, {"arguments", arguments}, {"pipes", pipes}, {"sockets", sockets}, {"files", files})
