@@ -43,8 +43,9 @@ func (n *Network) ProcFiles() map[string]func() string {
 		"sockstat":   n.procSockstat,
 		"sockstat6":  n.procSockstat6,
 		"packet":     procPacket,
-		"igmp":       func() string { return "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n" },
-		"dev_mcast":  func() string { return "" },
+		"igmp":       n.procGroups,
+		"igmp6":      n.procGroups6,
+		"dev_mcast":  n.procGroupsLink,
 		"wireless": func() string {
 			return "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n"
 		},

@@ -563,6 +563,51 @@ static void test_multicast(void)
 	close(s);
 }
 
+// line returns how often a file has a line with both words.
+static int line(const char *name, const char *one, const char *other)
+{
+	char text[400];
+	int n = 0;
+	FILE *f = fopen(name, "r");
+
+	if (f == 0)
+		return -1;
+	while (fgets(text, sizeof text, f))
+		n += strstr(text, one) && strstr(text, other);
+	fclose(f);
+	return n;
+}
+
+// The groups that the machine hears are listed, with how many sockets asked for them.
+static void test_listed_groups(void)
+{
+	struct ip_mreqn r = {.imr_multiaddr.s_addr = inet_addr("239.77.1.2"), .imr_ifindex = 1};
+	struct ipv6_mreq r6 = {.ipv6mr_interface = 1};
+	const char *g6 = "ff020000000000000000000000774321";
+	int s[2], t[2];
+
+	inet_pton(AF_INET6, "ff02::77:4321", &r6.ipv6mr_multiaddr);
+	CHECK_EQ(line("/proc/net/igmp", "lo ", ": "), 1);
+	CHECK_EQ(line("/proc/net/igmp", "02014DEF", ""), 0);
+	CHECK_EQ(line("/proc/net/igmp6", "lo ", " ff020000000000000000000000000001 "), 1);
+	CHECK_EQ(line("/proc/net/igmp6", g6, ""), 0);
+	for (int i = 0; i < 2; i++) {
+		CHECK((s[i] = socket(AF_INET, SOCK_DGRAM, 0)) >= 0 && (t[i] = socket(AF_INET6, SOCK_DGRAM, 0)) >= 0);
+		CHECK_EQ(setsockopt(s[i], IPPROTO_IP, IP_ADD_MEMBERSHIP, &r, sizeof r), 0);
+		CHECK_EQ(setsockopt(t[i], IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &r6, sizeof r6), 0);
+	}
+	CHECK_EQ(line("/proc/net/igmp", "\t\t\t\t02014DEF     2 ", ""), 1);
+	CHECK_EQ(line("/proc/net/igmp6", "1    lo              ff020000000000000000000000774321     2 ", " 0\n"), 1);
+	CHECK_EQ(setsockopt(s[0], IPPROTO_IP, IP_DROP_MEMBERSHIP, &r, sizeof r), 0);
+	close(t[0]);
+	CHECK_EQ(line("/proc/net/igmp", "\t\t\t\t02014DEF     1 ", ""), 1);
+	CHECK_EQ(line("/proc/net/igmp6", g6, "     1 "), 1);
+	close(s[0]), close(s[1]), close(t[1]);
+	CHECK_EQ(line("/proc/net/igmp", "02014DEF", ""), 0);
+	CHECK_EQ(line("/proc/net/igmp6", g6, ""), 0);
+	CHECK_EQ(line("/proc/net/dev_mcast", "lo ", ""), 0);
+}
+
 static void test_broadcast(void)
 {
 	struct sockaddr_in a = at(9);
@@ -783,6 +828,7 @@ int main(int argc, char **argv)
 		{"many", test_many},
 		{"ports", test_ports},
 		{"multicast", test_multicast},
+		{"listed_groups", test_listed_groups},
 		{"broadcast", test_broadcast},
 		{"ip-options", test_ip_options},
 		{"bind-to-device", test_bind_to_device},
