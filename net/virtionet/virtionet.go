@@ -367,9 +367,10 @@ func (l *Link) frameOf(p []byte) (frame *buffer.View, checked bool) {
 		}
 		p = p[l.header:]
 		l.partial = partial{left: h.buffers, checked: h.flags&(flagNeedsChecksum|flagChecked) != 0}
-		// The buffers but for the last one are full.
+		// The buffers but for the last one are full. Few packets have more bytes than the largest view that is used
+		// again, which grows for them.
 		if size := len(p) + (h.buffers-1)*metal.FrameSize; size <= largestPacket+metal.FrameSize {
-			l.partial.view = buffer.NewView(size)
+			l.partial.view = buffer.NewView(min(size, buffer.MaxChunkSize))
 		}
 	}
 	l.partial.left--
