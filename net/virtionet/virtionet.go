@@ -1,13 +1,14 @@
 // Package virtionet drives virtio network devices (virtio 1.2, 5.1) as links of netstack.
 //
-// A packet is copied once each way, between netstack's buffers and frames of the driver's. Segments of TCP come in
+// A packet is copied once each way, between netstack's buffers and frames of the driver's, but large ones that are
+// received stay where they are until a program reads them. Segments of TCP to send come in
 // pieces, without a packet made of them (see netstack's Straight). Where the device
 // does checksums and segmentation, TCP's packets of up to 64 KiB cross it as they are. Received packets are
 // delivered in batches on the goroutine that serves the interrupt, with interrupts off until there are no
 // more; frames that were sent are taken back when the next ones are, without an interrupt.
 //
-// The device is trusted with nothing: what it says about a packet is checked before it is believed, but for
-// its word that a checksum is right.
+// The device is trusted with little: what it says about a packet is checked before it is believed, but for
+// its word that a checksum is right, and it leaves alone what it has passed.
 //
 // Lock order: Link.mu is a leaf.
 package virtionet
@@ -70,7 +71,13 @@ const (
 	largestPacket = 1<<16 + header.EthernetMinimumSize
 	mostFrames    = 128 // that wait to be received in
 	fewestFrames  = 16
-	mostSending   = 512 // frames to send in: eight large packets and many small ones
+	// largeBuffer is the size of a buffer that takes any packet with its header. One is cheaper to handle than many frames,
+	// and what comes in it needn't be copied. There are as many as fit hugeBuffers times 2 MiB, if that is little.
+	largeBuffer = largestPacket/metal.FrameSize*metal.FrameSize + metal.FrameSize
+	hugeBuffers = 2
+	// worthLending is how large a packet is whose buffer is lent to those who get it, until they have read it.
+	worthLending = 16 << 10
+	mostSending  = 512 // frames to send in: eight large packets and many small ones
 
 	// What was sent is taken back when this many packets or frames are not enough: many at a time.
 	fewSending = 16
@@ -82,11 +89,12 @@ const (
 	roomWait  = 10 * time.Millisecond
 )
 
-// inbound is a frame to receive in.
+// inbound is a buffer to receive in: a frame, or a large one.
 type inbound struct {
 	request virtio.Request
-	pa      uint64
+	memory  []byte
 	written uint32
+	lend    func(from, to int) *buffer.View // nil until it is lent
 }
 
 // outbound is a packet that is being sent, or one that is no more: that keeps a frame for the next.
@@ -102,19 +110,23 @@ type Link struct {
 	mac           tcpip.LinkAddress
 	header        int
 	mergeable     bool
+	large         bool // packets come that are larger than the MTU
 	segments      bool // the device cuts large packets
 	maxMTU        uint32
 	mtu           atomic.Uint32
 	down          atomic.Bool
 	dispatcher    atomic.Pointer[stack.NetworkDispatcher]
 	taker         atomic.Pointer[taker]
+	lender        atomic.Pointer[lender]
 	onStatus      atomic.Pointer[func()]
 
 	// The goroutine that polls the receive queue has these.
 	received []*inbound
 	buffers  []*inbound // all of them
+	memory   []uint64   // what they lie in
 	partial  partial
 	checked  atomic.Bool // the packet that is delivered now has a good checksum
+	lent     atomic.Int32
 
 	lost sync.Once     // says so
 	room chan struct{} // holds a token when frames came back that somebody waited for
@@ -144,6 +156,12 @@ type taker interface {
 	TakeFrame(frame *buffer.View, checked bool) bool
 }
 
+// A lender makes views of memory that isn't the Go heap's, as netstack does in the kernel: what lend returns makes one
+// of a part. When nobody has that any more, the memory comes back.
+type lender interface {
+	Lend(memory []byte, back func()) (lend func(from, to int) *buffer.View)
+}
+
 // Ethernet is a card as netstack sees it.
 type Ethernet struct {
 	*ethernet.Endpoint
@@ -156,6 +174,11 @@ func (e Ethernet) Attach(d stack.NetworkDispatcher) {
 		e.card.taker.Store(&t)
 	} else {
 		e.card.taker.Store(nil)
+	}
+	if t, ok := d.(lender); ok {
+		e.card.lender.Store(&t)
+	} else {
+		e.card.lender.Store(nil)
 	}
 	e.Endpoint.Attach(d)
 }
@@ -190,7 +213,10 @@ func open(v *virtio.Device) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{device: v, header: headerSize, mergeable: features&featureMergeable != 0, room: make(chan struct{}, 1)}
+	l := &Link{
+		device: v, header: headerSize, mergeable: features&featureMergeable != 0,
+		large: features&(featureGuestTSO4|featureGuestTSO6) != 0, room: make(chan struct{}, 1),
+	}
 	if v.Legacy() && !l.mergeable {
 		l.header = shortHeaderSize
 	}
@@ -267,51 +293,71 @@ func (l *Link) look() {
 	}
 }
 
-// fill makes the frames to receive in, as many as suit the machine.
+// fill makes the buffers to receive in, as many as suit the machine.
 func (l *Link) fill() error {
 	total := int(metal.Frames().Total)
 	l.most = max(min(total/32, mostSending), 4*fewestFrames)
-	count := min(max(total/64, fewestFrames), l.receive.Size())
-	for range count {
-		pa, ok := metal.AllocFrame(metal.OwnerKernel)
-		if !ok {
-			break
-		}
-		in := &inbound{pa: pa}
-		in.request.In = []virtio.Buffer{{PA: pa, Len: metal.FrameSize}}
-		in.request.Done = func(_ *virtio.Request, n uint32, err error) {
-			if err != nil {
-				l.lost.Do(func() { klog.Warnf("a network card is lost: %v", err) })
-				return
+	if share := total / 64 / (metal.HugeSize / metal.FrameSize); l.large {
+		for range min(share, hugeBuffers) {
+			pa, ok := metal.AllocHuge(metal.OwnerKernel)
+			if !ok {
+				break
 			}
-			in.written = n
-			l.received = append(l.received, in)
+			l.memory = append(l.memory, pa)
+			for at := 0; at+largeBuffer <= metal.HugeSize; at += largeBuffer {
+				l.buffer(pa+uint64(at), largeBuffer)
+			}
 		}
-		l.buffers = append(l.buffers, in)
-		if err := l.receive.Add(&in.request); err != nil {
-			return err
+	}
+	if len(l.buffers) == 0 {
+		for range min(max(total/64, fewestFrames), l.receive.Size()) {
+			pa, ok := metal.AllocFrame(metal.OwnerKernel)
+			if !ok {
+				break
+			}
+			l.memory = append(l.memory, pa)
+			l.buffer(pa, metal.FrameSize)
 		}
 	}
 	if len(l.buffers) == 0 {
 		return errors.New("there is no memory for the frames of the network card: pass a larger -m")
 	}
+	l.buffers = l.buffers[:min(len(l.buffers), l.receive.Size())]
+	for _, in := range l.buffers {
+		if err := l.receive.Add(&in.request); err != nil {
+			return err
+		}
+	}
 	l.receive.Notify()
 	return nil
 }
 
-// close stops the device and gives the memory back.
+// buffer makes a buffer of the size bytes at pa.
+func (l *Link) buffer(pa uint64, size int) {
+	in := &inbound{memory: metal.View(pa, size)}
+	in.request.In = []virtio.Buffer{{PA: pa, Len: uint32(size)}}
+	in.request.Done = func(_ *virtio.Request, n uint32, err error) {
+		if err != nil {
+			l.lost.Do(func() { klog.Warnf("a network card is lost: %v", err) })
+			return
+		}
+		in.written = n
+		l.received = append(l.received, in)
+	}
+	l.buffers = append(l.buffers, in)
+}
+
+// close stops the device and gives the memory back. Precondition: none of it is lent.
 func (l *Link) close(why string) {
 	l.device.Stop(why)
-	for _, in := range l.buffers {
-		metal.Unref(in.pa)
-	}
+	freeFrames(l.memory)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	freeFrames(l.frames)
 	for _, out := range l.idle {
 		freeFrames(out.frames)
 	}
-	l.buffers, l.frames, l.idle, l.most, l.closed = nil, nil, nil, 0, true
+	l.buffers, l.memory, l.frames, l.idle, l.most, l.closed = nil, nil, nil, nil, 0, true
 }
 
 func freeFrames(list []uint64) {
@@ -320,7 +366,7 @@ func freeFrames(list []uint64) {
 	}
 }
 
-// deliver hands received packets to the stack, and gives the frames back to the device.
+// deliver hands received packets to the stack, and gives the buffers back to the device that aren't lent.
 func (l *Link) deliver() {
 	d, t := l.dispatcher.Load(), l.taker.Load()
 	// What arrives waits in the Go heap for programs to read it. The last memory is not for that: TCP's peers
@@ -330,8 +376,8 @@ func (l *Link) deliver() {
 	}
 	for i, in := range l.received {
 		l.received[i] = nil
-		frame, checked := l.frameOf(metal.View(in.pa, min(int(in.written), metal.FrameSize)))
-		if l.receive.Add(&in.request) != nil {
+		frame, checked, lent := l.frameOf(in)
+		if !lent && l.receive.Add(&in.request) != nil {
 			break // the device failed
 		}
 		switch {
@@ -357,19 +403,44 @@ type partial struct {
 	checked bool
 }
 
-// frameOf copies what came in a buffer, and returns the frame that it completes, nil if it doesn't. checked
-// says that its checksum needs no look.
-func (l *Link) frameOf(p []byte) (frame *buffer.View, checked bool) {
+// lendable returns the view of the frame in a buffer that lies at from, if that is lent, and nil otherwise.
+func (l *Link) lendable(in *inbound, from int) *buffer.View {
+	lender, size := l.lender.Load(), int(in.written)-from
+	if lender == nil || size < worthLending || size > largestPacket || int(l.lent.Load()) >= len(l.buffers)-fewestFrames {
+		return nil
+	}
+	if in.lend == nil {
+		in.lend = (*lender).Lend(in.memory, func() {
+			l.lent.Add(-1)
+			if l.receive.Add(&in.request) == nil {
+				l.receive.Notify()
+			}
+		})
+	}
+	l.lent.Add(1)
+	return in.lend(from, int(in.written))
+}
+
+// frameOf takes what came in a buffer, and returns the frame that it completes, nil if it doesn't. checked says that
+// its checksum needs no look, lent that the buffer is the frame's now; if not, it has been copied.
+func (l *Link) frameOf(in *inbound) (frame *buffer.View, checked, lent bool) {
+	p := in.memory[:min(int(in.written), len(in.memory))]
 	if l.partial.left == 0 {
 		h, ok := parseHeader(p, l.header, l.mergeable)
 		if !ok {
-			return nil, false
+			return nil, false, false
 		}
 		p = p[l.header:]
-		l.partial = partial{left: h.buffers, checked: h.flags&(flagNeedsChecksum|flagChecked) != 0}
+		checked = h.flags&(flagNeedsChecksum|flagChecked) != 0
+		if h.buffers == 1 {
+			if frame = l.lendable(in, l.header); frame != nil {
+				return frame, checked, true
+			}
+		}
+		l.partial = partial{left: h.buffers, checked: checked}
 		// The buffers but for the last one are full. Few packets have more bytes than the largest view that is used
 		// again, which grows for them.
-		if size := len(p) + (h.buffers-1)*metal.FrameSize; size <= largestPacket+metal.FrameSize {
+		if size := len(p) + (h.buffers-1)*len(in.memory); size <= largestPacket+len(in.memory) {
 			l.partial.view = buffer.NewView(min(size, buffer.MaxChunkSize))
 		}
 	}
@@ -383,15 +454,15 @@ func (l *Link) frameOf(p []byte) (frame *buffer.View, checked bool) {
 		}
 	}
 	if l.partial.left > 0 || l.partial.view == nil {
-		return nil, false
+		return nil, false, false
 	}
 	view := l.partial.view
 	l.partial.view = nil
 	if view.Size() < header.EthernetMinimumSize {
 		view.Release()
-		return nil, false
+		return nil, false, false
 	}
-	return view, l.partial.checked
+	return view, l.partial.checked, false
 }
 
 // sent takes back what the device has sent.

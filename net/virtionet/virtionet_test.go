@@ -148,6 +148,79 @@ func TestReceive(t *testing.T) {
 	}
 }
 
+// borrower is a sinkhole that keeps the buffers of what comes.
+type borrower struct {
+	sinkhole
+	kept [][]byte
+	back []func()
+}
+
+func (b *borrower) Lend(memory []byte, back func()) func(from, to int) *buffer.View {
+	return func(from, to int) *buffer.View {
+		b.kept, b.back = append(b.kept, memory[from:to]), append(b.back, back)
+		return buffer.NewViewWithData(memory[from:to])
+	}
+}
+
+// Buffers of large packets are lent, but not so many that none are left, and those of other packets aren't.
+func TestLend(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 256, 256)
+	l, _ := openFake(t, f)
+	b := &borrower{sinkhole: sinkhole{l, make(chan received, 1)}}
+	e := Ethernet{ethernet.New(l), l}
+	e.Attach(b)
+	l.Attach(b)
+	for round := range 3 {
+		var sent [][]byte
+		for range 2 * len(l.buffers) {
+			for _, n := range []int{60_000, 1514} {
+				p := noise(n)
+				sent = append(sent, p)
+				pass(t, f, flagChecked, p)
+				if r := b.next(t); !bytes.Equal(r.data, p) || !r.checked {
+					t.Fatalf("round %d: a packet of %d bytes came as another one", round, n)
+				}
+			}
+		}
+		if n := len(b.kept); n != len(l.buffers)-fewestFrames || int(l.lent.Load()) != n {
+			t.Errorf("round %d: %d buffers of %d are lent, the card says %d", round, n, len(l.buffers), l.lent.Load())
+		}
+		for i, p := range b.kept {
+			if !bytes.Equal(p, sent[2*i]) {
+				t.Errorf("round %d: another packet came into a buffer that is lent", round)
+			}
+			b.back[i]()
+		}
+		b.kept, b.back = nil, nil
+	}
+	if l.lent.Load() != 0 {
+		t.Errorf("%d buffers are lent that came back", l.lent.Load())
+	}
+}
+
+// A machine with little memory has small buffers.
+func TestSmallBuffers(t *testing.T) {
+	defer metal.SetArenaFrames(metal.SetArenaFrames(metal.Frames().Total / 10))
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 9000), 256, 256)
+	l, s := openFake(t, f)
+	if len(l.buffers) < fewestFrames || len(l.buffers[0].memory) != metal.FrameSize {
+		t.Fatalf("%d buffers of %d bytes", len(l.buffers), len(l.buffers[0].memory))
+	}
+	for _, n := range []int{14, 4084, 4085, 9014, 65549, 14} {
+		p := noise(n)
+		pass(t, f, 0, p)
+		if r := s.next(t); !bytes.Equal(r.data, p) {
+			t.Errorf("a packet of %d bytes came as another one of %d", n, len(r.data))
+		}
+	}
+	pass(t, f, 0, noise(90_000))
+	p := noise(20)
+	pass(t, f, 0, p)
+	if r := s.next(t); !bytes.Equal(r.data, p) {
+		t.Error("what is no packet came as one")
+	}
+}
+
 // packetOf is a packet of TCP as netstack passes it down.
 func packetOf(gso stack.GSO, size int) *stack.PacketBuffer {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{

@@ -154,6 +154,9 @@ var edits = []edit{
 	// The counters, a kilobyte of pointers, aren't copied to count.
 	{"pkg/tcpip/stack/stack.go", "func (s *Stack) Stats() tcpip.Stats {\n	return s.stats\n", "func (s *Stack) Stats() *tcpip.Stats {\n	return &s.stats\n"},
 	{"pkg/tcpip/stack/route.go", "func (r *Route) Stats() tcpip.Stats {\n", "func (r *Route) Stats() *tcpip.Stats {\n"},
+	// lend.go: memory that a device writes is shown as it is.
+	{"pkg/buffer/chunk.go", "	data []byte\n}", "	data []byte\n	back func()\n}"},
+	{"pkg/buffer/chunk.go", "func (c *chunk) destroy() {\n", "func (c *chunk) destroy() {\n	if c.back != nil {\n		c.data = nil\n		c.back()\n		return\n	}\n"},
 	// A view is cleared where bytes come into it that nobody writes, not its chunk as a whole.
 	{"pkg/buffer/chunk.go", "		clear(c.data)\n", ""},
 	{"pkg/buffer/view.go", "		v.growCap(n)\n	}\n	v.write += n\n}\n", "		v.growCap(n)\n	}\n	clear(v.chunk.data[v.write : v.write+n])\n	v.write += n\n}\n"},

@@ -51,3 +51,30 @@ func TestApplyBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestLend(t *testing.T) {
+	memory := []byte("0123456789")
+	came := 0
+	lend := Lend(memory, func() { came++ })
+	for round := range 3 {
+		v := lend(2, 6)
+		clone := v.Clone()
+		b := MakeWithView(v)
+		if got := b.Flatten(); string(got) != "2345" {
+			t.Fatalf("round %d: the view has %q", round, got)
+		}
+		// What is written goes elsewhere: the memory behind is another's, and so is what a clone sees.
+		clone.Write([]byte("x"))
+		if got := clone.AsSlice(); string(got) != "2345x" || string(memory) != "0123456789" {
+			t.Errorf("round %d: the clone has %q, the memory %q", round, got, memory)
+		}
+		clone.Release()
+		if came != round {
+			t.Errorf("round %d: the memory came back while a view has it", round)
+		}
+		b.Release()
+		if came != round+1 {
+			t.Errorf("round %d: the memory came back %d times", round, came)
+		}
+	}
+}
