@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,12 +152,15 @@ func TestReceive(t *testing.T) {
 // borrower is a sinkhole that keeps the buffers of what comes.
 type borrower struct {
 	sinkhole
+	mu   sync.Mutex // guards what follows
 	kept [][]byte
 	back []func()
 }
 
 func (b *borrower) Lend(memory []byte, back func()) func(from, to int) *buffer.View {
 	return func(from, to int) *buffer.View {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.kept, b.back = append(b.kept, memory[from:to]), append(b.back, back)
 		return buffer.NewViewWithData(memory[from:to])
 	}
@@ -182,16 +186,19 @@ func TestLend(t *testing.T) {
 				}
 			}
 		}
-		if n := len(b.kept); n != len(l.buffers)-fewestFrames || int(l.lent.Load()) != n {
+		b.mu.Lock()
+		kept, back := b.kept, b.back
+		b.kept, b.back = nil, nil
+		b.mu.Unlock()
+		if n := len(kept); n != len(l.buffers)-fewestFrames || int(l.lent.Load()) != n {
 			t.Errorf("round %d: %d buffers of %d are lent, the card says %d", round, n, len(l.buffers), l.lent.Load())
 		}
-		for i, p := range b.kept {
+		for i, p := range kept {
 			if !bytes.Equal(p, sent[2*i]) {
 				t.Errorf("round %d: another packet came into a buffer that is lent", round)
 			}
-			b.back[i]()
+			back[i]()
 		}
-		b.kept, b.back = nil, nil
 	}
 	if l.lent.Load() != 0 {
 		t.Errorf("%d buffers are lent that came back", l.lent.Load())
