@@ -21,7 +21,8 @@ const (
 
 // Base is what sockets of all families have: the options of level SOL_SOCKET. Embed it and call Init.
 type Base struct {
-	family, typ, protocol int
+	family        atomic.Int32
+	typ, protocol int
 
 	// SendBuffer and ReceiveBuffer are SO_SNDBUF and SO_RCVBUF, in bytes.
 	SendBuffer, ReceiveBuffer atomic.Int32
@@ -50,7 +51,8 @@ type Base struct {
 
 // Init sets what socket(2) was called with.
 func (b *Base) Init(family, typ, protocol int) {
-	b.family, b.typ, b.protocol = family, typ, protocol
+	b.family.Store(int32(family))
+	b.typ, b.protocol = typ, protocol
 	b.SendBuffer.Store(sendDefault.Load())
 	b.ReceiveBuffer.Store(receiveDefault.Load())
 	b.LowWater.Store(1)
@@ -59,7 +61,7 @@ func (b *Base) Init(family, typ, protocol int) {
 
 // Inherit makes b, of a connection, what the listening socket from is.
 func (b *Base) Inherit(from *Base) {
-	b.Init(from.family, from.typ, from.protocol)
+	b.Init(from.Kind())
 	b.SendBuffer.Store(from.SendBuffer.Load())
 	b.ReceiveBuffer.Store(from.ReceiveBuffer.Load())
 	b.LowWater.Store(from.LowWater.Load())
@@ -81,7 +83,10 @@ var anyLingers atomic.Bool
 func AnyLingers() bool { return anyLingers.Load() }
 
 // Kind returns what Init was called with.
-func (b *Base) Kind() (family, typ, protocol int) { return b.family, b.typ, b.protocol }
+func (b *Base) Kind() (family, typ, protocol int) { return b.Family(), b.typ, b.protocol }
+
+// Family is the first of Kind.
+func (b *Base) Family() int { return int(b.family.Load()) }
 
 // Timeouts returns SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds; 0: none.
 func (b *Base) Timeouts() (receive, send int64) {
@@ -154,7 +159,7 @@ func (b *Base) SetOption(c *vfs.Context, level, name int, value []byte) error {
 		b.set(unix.SO_TIMESTAMPNS, false)
 		b.set(name, v != 0)
 	case unix.SO_PASSCRED:
-		if b.family != unix.AF_UNIX && b.family != unix.AF_NETLINK {
+		if b.Family() != unix.AF_UNIX && b.Family() != unix.AF_NETLINK {
 			return unix.EOPNOTSUPP
 		}
 		b.set(name, v != 0)
@@ -245,7 +250,7 @@ func (b *Base) Option(c *vfs.Context, level, name int, value []byte) (int, error
 			v = 1
 		}
 	case unix.SO_PASSCRED:
-		if b.family != unix.AF_UNIX && b.family != unix.AF_NETLINK {
+		if b.Family() != unix.AF_UNIX && b.Family() != unix.AF_NETLINK {
 			return 0, unix.EOPNOTSUPP
 		}
 		if b.On(name) {
@@ -266,7 +271,7 @@ func (b *Base) Option(c *vfs.Context, level, name int, value []byte) (int, error
 	case unix.SO_TYPE:
 		v = uint32(b.typ)
 	case unix.SO_DOMAIN:
-		v = uint32(b.family)
+		v = uint32(b.Family())
 	case unix.SO_PROTOCOL:
 		v = uint32(b.protocol)
 	case unix.SO_ERROR:

@@ -44,7 +44,7 @@ func Track(s Socket, o Owner) {
 		first.tracked.last = b
 	}
 	first = b
-	count[b.family].Add(1)
+	count[b.Family()].Add(1)
 }
 
 // Untrack is called when the socket is closed.
@@ -64,7 +64,18 @@ func (b *Base) Untrack() {
 		t.next.tracked.last = t.last
 	}
 	*t = tracked{}
-	count[b.family].Add(-1)
+	count[b.Family()].Add(-1)
+}
+
+// SetFamily makes the socket one of another family (IPV6_ADDRFORM of ipv6(7)).
+func (b *Base) SetFamily(family int) {
+	trackMu.Lock()
+	defer trackMu.Unlock()
+	if b.tracked.socket != nil {
+		count[b.Family()].Add(-1)
+		count[family].Add(1)
+	}
+	b.family.Store(int32(family))
 }
 
 // Entry is an open socket.
@@ -79,7 +90,7 @@ func Open(family int) []Entry {
 	defer trackMu.Unlock()
 	var list []Entry
 	for b := first; b != nil; b = b.tracked.next {
-		if family == 0 || b.family == family {
+		if family == 0 || b.Family() == family {
 			list = append(list, Entry{b.tracked.socket, b.tracked.owner})
 		}
 	}

@@ -63,14 +63,23 @@ func (s *Socket) parseAddress(b []byte) (a tcpip.FullAddress, err error) {
 	return a, nil
 }
 
+// unmapped returns an address of IPv4 that is written as one of IPv6 in its own form, and any other as it is.
+func unmapped(a tcpip.Address) tcpip.Address {
+	if a.Len() != header.IPv6AddressSize || !header.IsV4MappedAddress(a) {
+		return a
+	}
+	b := a.As16()
+	return tcpip.AddrFrom4([4]byte(b[12:]))
+}
+
 // appendAddress appends a struct sockaddr of the family.
 func appendAddress(to []byte, family int, a tcpip.FullAddress) []byte {
 	to = binary.LittleEndian.AppendUint16(to, uint16(family))
 	to = binary.BigEndian.AppendUint16(to, a.Port)
 	if family == unix.AF_INET {
 		b := header.IPv4Any.As4()
-		if a.Addr.Len() == header.IPv4AddressSize {
-			b = a.Addr.As4()
+		if four := unmapped(a.Addr); four.Len() == header.IPv4AddressSize {
+			b = four.As4()
 		}
 		return append(append(to, b[:]...), make([]byte, 8)...)
 	}

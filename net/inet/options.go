@@ -75,6 +75,9 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 				return unix.EPERM
 			}
 		}
+		if level == unix.IPPROTO_IPV6 && name == unix.IPV6_ADDRFORM {
+			return s.toIPv4(value)
+		}
 		if err := s.apply(level, name, value); err != nil {
 			return err
 		}
@@ -763,6 +766,14 @@ func (s *Socket) getIPv6(name int, value []byte) (int, error) {
 	o := s.ep().SocketOptions()
 	v := 0
 	switch name {
+	case unix.IPV6_ADDRFORM:
+		if !s.stream() && !s.isUDP() {
+			return 0, unix.ENOPROTOOPT
+		}
+		if !s.connected() {
+			return 0, unix.ENOTCONN
+		}
+		v, _, _ = s.Kind()
 	case unix.IPV6_V6ONLY:
 		v = number(o.GetV6Only())
 	case unix.IPV6_UNICAST_HOPS:

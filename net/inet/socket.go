@@ -53,8 +53,9 @@ type Socket struct {
 	errorsMu sync.Mutex
 	errors   []*tcpip.SockError // for MSG_ERRQUEUE
 
-	mu      sync.Mutex // guards what follows, and is held while the socket is bound
-	isBound bool
+	mu       sync.Mutex // guards what follows, and is held while the socket is bound
+	isBound  bool
+	accepted bool // isBound is so by the listener's name alone
 	// portLater says that boundTo has no port yet, nor is the endpoint bound.
 	portLater bool
 	boundTo   tcpip.FullAddress // what bind(2) asked for
@@ -459,6 +460,9 @@ func (s *Socket) disconnect() error {
 	case tcp.StateInitial, tcp.StateBound:
 		return nil
 	}
+	if s.accepted { // what it had of the listener ends
+		s.isBound, s.accepted = false, false
+	}
 	return s.renew()
 }
 
@@ -499,7 +503,7 @@ func (s *Socket) Accept(*vfs.Context) (net.Socket, error) {
 	if err != nil {
 		return nil, errnoOf(err)
 	}
-	n := &Socket{network: s.network, queue: queue, isBound: true}
+	n := &Socket{network: s.network, queue: queue, isBound: true, accepted: true}
 	n.hear()
 	n.endpoint.Store(&endpoint)
 	n.Inherit(&s.Base)

@@ -540,6 +540,83 @@ static void test_addresses(void)
 	freeifaddrs(list);
 }
 
+// A socket of AF_INET6 whose peer has an address of IPv4 becomes one of AF_INET for a program that asks.
+static void test_address_form(void)
+{
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6}, six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in a = at(0), got;
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	int l, c, s, v = AF_INET, w;
+	socklen_t n = sizeof any;
+
+	CHECK((l = socket(AF_INET6, SOCK_STREAM, 0)) >= 0);
+	CHECK_EQ(bind(l, SA(any), sizeof any) | listen(l, 4) | getsockname(l, SA(any), &n), 0);
+	CHECK_ERR(setsockopt(l, IPPROTO_IPV6, IPV6_ADDRFORM, &v, sizeof v), ENOTCONN);
+	n = sizeof w;
+	CHECK_ERR(getsockopt(l, IPPROTO_IPV6, IPV6_ADDRFORM, &w, &n), ENOTCONN);
+	a.sin_port = any.sin6_port;
+	for (int i = 0; i < 3; i++) {
+		CHECK((c = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+		CHECK_EQ(connect(c, SA(a), sizeof a), 0);
+		CHECK((s = accept(l, NULL, NULL)) >= 0);
+		n = sizeof w;
+		CHECK_EQ(getsockopt(s, IPPROTO_IPV6, IPV6_ADDRFORM, &w, &n), 0);
+		CHECK_EQ(w, AF_INET6);
+		w = AF_INET6;
+		CHECK_ERR(setsockopt(s, IPPROTO_IPV6, IPV6_ADDRFORM, &w, sizeof w), EINVAL);
+		CHECK_ERR(setsockopt(s, IPPROTO_IPV6, IPV6_ADDRFORM, &v, 2), EINVAL);
+		CHECK_EQ(setsockopt(s, IPPROTO_IPV6, IPV6_ADDRFORM, &v, sizeof v), 0);
+		CHECK_EQ(getsockopt(s, SOL_SOCKET, SO_DOMAIN, &w, &n), 0);
+		CHECK_EQ(w, AF_INET);
+		n = sizeof got;
+		CHECK_EQ(getpeername(s, SA(got), &n), 0);
+		CHECK_EQ(n, sizeof got);
+		CHECK_EQ(got.sin_family, AF_INET);
+		CHECK_EQ(got.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+		CHECK_EQ(getsockname(s, SA(got), &n), 0);
+		CHECK_EQ(got.sin_port, any.sin6_port);
+		CHECK_EQ(write(s, "four", 4), 4);
+		CHECK_EQ(read(c, &w, 4), 4);
+		// Once it is let go it listens as one of AF_INET.
+		CHECK_EQ(connect(s, &none, sizeof none), 0);
+		CHECK_ERR(bind(s, SA(six), sizeof six), EAFNOSUPPORT);
+		got = at(0);
+		CHECK_EQ(bind(s, SA(got), sizeof got) | listen(s, 2) | getsockname(s, SA(got), &n), 0);
+		close(c);
+		CHECK((c = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+		CHECK_EQ(connect(c, SA(got), sizeof got), 0);
+		CHECK((w = accept(s, SA(got), &n)) >= 0);
+		CHECK_EQ(got.sin_family, AF_INET);
+		close(w), close(c), close(s);
+	}
+	CHECK((c = socket(AF_INET6, SOCK_STREAM, 0)) >= 0);
+	six.sin6_port = any.sin6_port;
+	CHECK_EQ(connect(c, SA(six), sizeof six), 0);
+	CHECK_ERR(setsockopt(c, IPPROTO_IPV6, IPV6_ADDRFORM, &v, sizeof v), EADDRNOTAVAIL);
+	close(c), close(l);
+	// The same for datagrams.
+	any = (struct sockaddr_in6){.sin6_family = AF_INET6}, n = sizeof any;
+	CHECK((l = socket(AF_INET6, SOCK_DGRAM, 0)) >= 0 && (c = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
+	CHECK_EQ(bind(l, SA(any), sizeof any) | getsockname(l, SA(any), &n), 0);
+	a.sin_port = any.sin6_port;
+	CHECK_EQ(connect(c, SA(a), sizeof a), 0);
+	n = sizeof got;
+	CHECK_EQ(getsockname(c, SA(got), &n), 0);
+	six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = got.sin_port};
+	six.sin6_addr = (struct in6_addr){{{[10] = 255, 255, 127, 0, 0, 1}}};
+	CHECK_EQ(connect(l, SA(six), sizeof six), 0);
+	CHECK_EQ(setsockopt(l, IPPROTO_IPV6, IPV6_ADDRFORM, &v, sizeof v), 0);
+	CHECK_EQ(write(c, "four", 4), 4);
+	CHECK_EQ(recvfrom(l, &w, 4, 0, SA(got), &n), 4);
+	CHECK_EQ(n, sizeof got);
+	CHECK_EQ(got.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	CHECK_EQ(getpeername(l, SA(got), &n) | getsockname(l, SA(got), &n), 0);
+	CHECK_EQ(got.sin_family, AF_INET);
+	CHECK_EQ(got.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	CHECK_EQ(write(l, "back", 4) + read(c, &w, 4), 8);
+	close(l), close(c);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -548,7 +625,7 @@ int main(int argc, char **argv)
 		{"options", test_options}, {"addresses-in-use", test_addresses_in_use},
 		{"datagrams", test_datagrams}, {"ipv6", test_ipv6}, {"server", test_server},
 		{"forked-server", test_forked_server}, {"interfaces", test_interfaces},
-		{"addresses", test_addresses},
+		{"addresses", test_addresses}, {"address-form", test_address_form},
 	};
 
 	return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
