@@ -239,13 +239,13 @@ func (f Family) Socket(c *vfs.Context, typ, protocol int) (net.Socket, error) {
 	queue := new(waiter.Queue)
 	var endpoint tcpip.Endpoint
 	var err tcpip.Error
-	if typ == unix.SOCK_RAW {
-		endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, queue, protocol != unix.IPPROTO_RAW)
-		if _, unknown := err.(*tcpip.ErrUnknownProtocol); unknown {
-			return nil, unix.EPROTONOSUPPORT
-		}
-	} else {
+	switch {
+	case typ != unix.SOCK_RAW:
 		endpoint, err = f.Network.Stack().NewEndpoint(transport, network, queue)
+	case protocol == unix.IPPROTO_RAW: // for sending alone
+		endpoint, err = f.Network.Stack().NewRawEndpoint(tcpip.TransportProtocolNumber(protocol), network, queue, false)
+	default: // of any protocol, whether the stack speaks it or not
+		endpoint, err = raw.NewEndpoint(f.Network.Stack(), network, tcpip.TransportProtocolNumber(protocol), queue)
 	}
 	if err != nil {
 		return nil, errnoOf(err)

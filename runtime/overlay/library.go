@@ -123,6 +123,21 @@ var edits = []edit{
 	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n	arrivals  arrivals\n"},
 	{"pkg/tcpip/stack/nic.go", "	eps.add(ep)\n", "	eps.add(ep)\n	n.watch()\n"},
 	{"pkg/tcpip/stack/nic.go", "		delete(n.packetEPs, netProto)\n	}\n", "		delete(n.packetEPs, netProto)\n	}\n	n.watch()\n"},
+	// rawprotocols.go: raw endpoints of any protocol.
+	{"pkg/tcpip/stack/transport_demuxer.go", "	queuedProtocols map[protocolIDs]queuedTransportProtocol\n}", "	queuedProtocols map[protocolIDs]queuedTransportProtocol\n\n	foreign foreign\n}"},
+	{
+		"pkg/tcpip/stack/transport_demuxer.go", "	eps, ok := d.protocol[protocolIDs{pkt.NetworkProtocolNumber, protocol}]\n	if !ok {\n		return false\n	}\n\n	// As in net/ipv4",
+		"	eps, ok := d.raw(protocolIDs{pkt.NetworkProtocolNumber, protocol})\n	if !ok {\n		return false\n	}\n\n	// As in net/ipv4",
+	},
+	{"pkg/tcpip/stack/transport_demuxer.go", "	if !ok {\n		return &tcpip.ErrNotSupported{}\n	}\n", "	if !ok {\n		eps = d.rawOf(protocolIDs{netProto, transProto})\n	}\n"},
+	{
+		"pkg/tcpip/stack/transport_demuxer.go", "	eps, ok := d.protocol[protocolIDs{netProto, transProto}]\n	if !ok {\n		panic(fmt.Errorf(\"tried to unregister endpoint",
+		"	eps, ok := d.raw(protocolIDs{netProto, transProto})\n	if !ok {\n		panic(fmt.Errorf(\"tried to unregister endpoint",
+	},
+	{
+		"pkg/tcpip/stack/nic.go", "	if !ok {\n		n.stats.unknownL4ProtocolRcvdPacketCounts.Increment(uint64(protocol))\n",
+		"	if !ok {\n		if n.stack.demux.heard(protocol, pkt) {\n			return TransportPacketHandled, false\n		}\n		n.stats.unknownL4ProtocolRcvdPacketCounts.Increment(uint64(protocol))\n",
+	},
 	{"pkg/tcpip/stack/transport_demuxer.go", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n", "	eps.rawEndpoints = append(eps.rawEndpoints, ep)\n	d.stack.watchers.Add(1)\n"},
 	{"pkg/tcpip/stack/transport_demuxer.go", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n", "			eps.rawEndpoints = eps.rawEndpoints[:lastIdx]\n			d.stack.watchers.Add(-1)\n"},
 	// arrival.go: what is remembered of those who get packets is forgotten in time.

@@ -775,6 +775,47 @@ static void test_raw(void)
 	close(s), close(u), close(c);
 }
 
+// Raw sockets are for any protocol: programs bring what the kernel doesn't speak.
+static void test_raw_protocols(void)
+{
+	struct sockaddr_in a = at(0), from;
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct timeval tv = {30, 0};
+	socklen_t n = sizeof from;
+	unsigned char b[256];
+	int s[2], c;
+
+	a.sin_port = 0;
+	for (int protocol = 153; protocol < 156; protocol++) {
+		for (int i = 0; i < 2; i++) {
+			s[i] = socket(AF_INET, SOCK_RAW, protocol);
+			if (s[i] < 0 && errno == EPERM)
+				return;
+			CHECK(s[i] >= 0);
+			CHECK_EQ(setsockopt(s[i], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv), 0);
+		}
+		CHECK((c = socket(AF_INET, SOCK_RAW, 200)) >= 0);
+		CHECK_EQ(sendto(s[0], "mine", 4, 0, SA(a), sizeof a), 4);
+		for (int i = 0; i < 2; i++) {
+			CHECK_EQ(recvfrom(s[i], b, sizeof b, 0, SA(from), &n), 24);
+			CHECK_EQ(b[9], protocol);
+			CHECK(memcmp(b + 20, "mine", 4) == 0);
+			CHECK_EQ(from.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+		}
+		CHECK_ERR(recv(c, b, 1, MSG_DONTWAIT), EAGAIN);
+		close(s[1]);
+		CHECK_EQ(sendto(s[0], "more", 4, 0, SA(a), sizeof a), 4);
+		CHECK_EQ(recv(s[0], b, sizeof b, 0), 24);
+		close(s[0]), close(c);
+		CHECK((s[0] = socket(AF_INET6, SOCK_RAW, protocol)) >= 0);
+		CHECK_EQ(setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv), 0);
+		CHECK_EQ(sendto(s[0], "six", 3, 0, SA(six), sizeof six), 3);
+		CHECK_EQ(recv(s[0], b, sizeof b, 0), 3); // without the header
+		CHECK(memcmp(b, "six", 3) == 0);
+		close(s[0]);
+	}
+}
+
 static void test_packet(void)
 {
 	struct sockaddr_ll ll = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = 1}, from;
@@ -834,6 +875,7 @@ int main(int argc, char **argv)
 		{"bind-to-device", test_bind_to_device},
 		{"ping", test_ping},
 		{"raw", test_raw},
+		{"raw-protocols", test_raw_protocols},
 		{"packet", test_packet},
 		{"refusals", test_refusals},
 	};
