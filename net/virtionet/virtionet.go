@@ -1,7 +1,8 @@
 // Package virtionet drives virtio network devices (virtio 1.2, 5.1) as links of netstack.
 //
 // A packet is copied once each way, between netstack's buffers and frames of the driver's, but large ones that are
-// received stay where they are until a program reads them. Segments of TCP to send come in
+// received stay where they are until a program reads them, and what programs write much of at once is written into
+// blocks of the driver's that the device reads. Segments of TCP to send come in
 // pieces, without a packet made of them (see netstack's Straight). Where the device
 // does checksums and segmentation, TCP's packets of up to 64 KiB cross it as they are. Received packets are
 // delivered in batches on the goroutine that serves the interrupt, with interrupts off until there are no
@@ -17,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +80,9 @@ const (
 	// worthLending is how large a packet is whose buffer is lent to those who get it, until they have read it.
 	worthLending = 16 << 10
 	mostSending  = 512 // frames to send in: eight large packets and many small ones
+	// blockSize is how large the blocks are that netstack gets for what programs write: the device reads them where they
+	// are, until the packet has been sent.
+	blockSize = 1 << 16
 
 	// What was sent is taken back when this many packets or frames are not enough: many at a time.
 	fewSending = 16
@@ -101,6 +106,8 @@ type inbound struct {
 type outbound struct {
 	request virtio.Request
 	frames  []uint64
+	holding bool
+	held    buffer.Buffer // whose bytes the device reads
 }
 
 // Link is a network card.
@@ -118,6 +125,9 @@ type Link struct {
 	dispatcher    atomic.Pointer[stack.NetworkDispatcher]
 	taker         atomic.Pointer[taker]
 	lender        atomic.Pointer[lender]
+	blocks        []byte // what is read where it is, in one piece of memory
+	blocksAt      uint64
+	given         atomic.Bool // the blocks
 	onStatus      atomic.Pointer[func()]
 
 	// The goroutine that polls the receive queue has these.
@@ -127,6 +137,7 @@ type Link struct {
 	partial  partial
 	checked  atomic.Bool // the packet that is delivered now has a good checksum
 	lent     atomic.Int32
+	holding  atomic.Int32 // packets that the device reads in blocks
 
 	lost sync.Once     // says so
 	room chan struct{} // holds a token when frames came back that somebody waited for
@@ -162,6 +173,11 @@ type lender interface {
 	Lend(memory []byte, back func()) (lend func(from, to int) *buffer.View)
 }
 
+// A keeper takes blocks of memory for what programs write that is to be sent by HoldFrame.
+type keeper interface {
+	Keep(blocks [][]byte)
+}
+
 // Ethernet is a card as netstack sees it.
 type Ethernet struct {
 	*ethernet.Endpoint
@@ -180,6 +196,9 @@ func (e Ethernet) Attach(d stack.NetworkDispatcher) {
 	} else {
 		e.card.lender.Store(nil)
 	}
+	if k, ok := d.(keeper); ok && !e.card.given.Swap(true) {
+		k.Keep(slices.Collect(slices.Chunk(e.card.blocks, blockSize)))
+	}
 	e.Endpoint.Attach(d)
 }
 
@@ -197,6 +216,12 @@ func (e Ethernet) SupportedGSO() stack.SupportedGSO {
 // WriteFrame sends a frame in pieces.
 func (e Ethernet) WriteFrame(pieces [][]byte, gso *stack.GSO) tcpip.Error {
 	return e.card.WriteFrame(pieces, gso)
+}
+
+// HoldFrame sends a frame in pieces of which those after the first are in blocks, and are the bytes of data: the
+// device reads them there. It returns false if it can't, and then nothing has happened.
+func (e Ethernet) HoldFrame(pieces [][]byte, gso *stack.GSO, data stack.PacketData) (bool, tcpip.Error) {
+	return e.card.hold(pieces, gso, data)
 }
 
 // Up says whether the cable is plugged in.
@@ -309,6 +334,12 @@ func (l *Link) fill() error {
 			}
 		}
 	}
+	if l.segments && total/64 >= metal.HugeSize/metal.FrameSize {
+		if pa, ok := metal.AllocHuge(metal.OwnerKernel); ok {
+			l.memory = append(l.memory, pa)
+			l.blocks, l.blocksAt = metal.View(pa, metal.HugeSize), pa
+		}
+	}
 	if len(l.buffers) == 0 {
 		for range min(max(total/64, fewestFrames), l.receive.Size()) {
 			pa, ok := metal.AllocFrame(metal.OwnerKernel)
@@ -357,7 +388,7 @@ func (l *Link) close(why string) {
 	for _, out := range l.idle {
 		freeFrames(out.frames)
 	}
-	l.buffers, l.memory, l.frames, l.idle, l.most, l.closed = nil, nil, nil, nil, 0, true
+	l.buffers, l.memory, l.blocks, l.frames, l.idle, l.most, l.closed = nil, nil, nil, nil, nil, 0, true
 }
 
 func freeFrames(list []uint64) {
@@ -394,6 +425,10 @@ func (l *Link) deliver() {
 	}
 	l.received = l.received[:0]
 	l.receive.Notify()
+	// Peers acknowledge what has been sent: those who wrote it may want the blocks.
+	if l.holding.Load() != 0 {
+		l.send.Poll()
+	}
 }
 
 // partial is a packet of which some buffers have come.
@@ -467,6 +502,11 @@ func (l *Link) frameOf(in *inbound) (frame *buffer.View, checked, lent bool) {
 
 // sent takes back what the device has sent.
 func (l *Link) sent(out *outbound) {
+	if out.holding {
+		out.holding = false
+		out.held.Release()
+		l.holding.Add(-1)
+	}
 	l.mu.Lock()
 	l.giveBack(out)
 	waiting := l.waiting > 0
@@ -567,7 +607,7 @@ func (l *Link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 
 func (l *Link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	data := pkt.Data().Size()
-	return l.transmit(pkt.AsSlices(), &pkt.GSOOptions, pkt.Size()-data, data)
+	return l.transmit(pkt.AsSlices(), &pkt.GSOOptions, pkt.Size()-data, data, nil)
 }
 
 // WriteFrame sends a frame: its headers, and what comes after them. It has the errors of WritePackets.
@@ -576,21 +616,51 @@ func (l *Link) WriteFrame(pieces [][]byte, gso *stack.GSO) tcpip.Error {
 	for _, p := range pieces[1:] {
 		data += len(p)
 	}
-	err := l.transmit(pieces, gso, len(pieces[0]), data)
+	err := l.transmit(pieces, gso, len(pieces[0]), data, nil)
 	l.send.Notify()
 	return err
 }
 
+func (l *Link) hold(pieces [][]byte, gso *stack.GSO, held stack.PacketData) (bool, tcpip.Error) {
+	data := 0
+	for _, p := range pieces[1:] {
+		if _, ok := l.inBlock(p); !ok {
+			return false, nil
+		}
+		data += len(p)
+	}
+	if len(pieces) > l.send.Limit() || l.header+len(pieces[0]) > metal.FrameSize {
+		return false, nil
+	}
+	err := l.transmit(pieces, gso, len(pieces[0]), data, &held)
+	l.send.Notify()
+	return true, err
+}
+
 // transmit makes a packet available to the device that consists of pieces, with so many bytes of headers and of data.
-func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int) tcpip.Error {
+// They are copied, unless held is given: the pieces after the first are its bytes then, and are in blocks.
+func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int, held *stack.PacketData) tcpip.Error {
 	if headers+data > largestPacket {
 		return &tcpip.ErrMessageTooLong{}
 	}
+	copied := pieces
+	room := l.header + headers + data
+	if held != nil {
+		copied, room = pieces[:1], l.header+headers
+	}
 	for try := 0; ; try++ {
-		if out := l.take(l.header+headers+data, try > 0); out != nil {
+		if out := l.take(room, try > 0); out != nil {
 			first := metal.View(out.frames[0], metal.FrameSize)
 			putHeader(first[:l.header], gso, headers, data)
-			copyOut(out.frames, l.header, pieces)
+			copyOut(out.frames, l.header, copied)
+			for _, p := range pieces[len(copied):] {
+				pa, _ := l.inBlock(p)
+				out.request.Out = append(out.request.Out, virtio.Buffer{PA: pa, Len: uint32(len(p))})
+			}
+			if held != nil {
+				out.held, out.holding = held.ToBuffer(), true
+				l.holding.Add(1)
+			}
 			err := l.send.Add(&out.request)
 			if err == nil {
 				return nil

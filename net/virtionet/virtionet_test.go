@@ -290,6 +290,76 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// holder is a sinkhole that gets the blocks.
+type holder struct {
+	sinkhole
+	blocks [][]byte
+}
+
+func (h *holder) Keep(blocks [][]byte) { h.blocks = blocks }
+
+// What is in blocks goes out from there, and is held until it has been sent; what isn't is refused.
+func TestHold(t *testing.T) {
+	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)
+	l, _ := openFake(t, f)
+	h := &holder{sinkhole: sinkhole{l, make(chan received, 10)}}
+	e := Ethernet{ethernet.New(l), l}
+	e.Attach(h)
+	l.Attach(h)
+	if len(h.blocks) != metal.HugeSize/blockSize || len(h.blocks[0]) != blockSize {
+		t.Fatalf("there are %d blocks", len(h.blocks))
+	}
+	gso := stack.GSO{Type: stack.GSOTCPv4, NeedsCsum: true, CsumOffset: header.TCPChecksumOffset, MSS: 1000, L3HdrLen: 20, MaxSize: 65536}
+	for i := range 200 {
+		first, second := h.blocks[i%len(h.blocks)], h.blocks[(i+1)%len(h.blocks)]
+		head, one, two := noise(66), first[:1+i*10], second[blockSize-60_000:]
+		copy(one, noise(len(one)))
+		copy(two, noise(len(two)))
+		pkt := packetOf(gso, 10)
+		if done, err := e.HoldFrame([][]byte{head, one, two}, &gso, pkt.Data()); !done || err != nil {
+			t.Fatalf("%v, %v", done, err)
+		}
+		pkt.DecRef()
+		if l.holding.Load() == 0 {
+			t.Fatal("nothing is held")
+		}
+		at, out, _, ok := f.Take(sendQueue)
+		if !ok || len(out) != 3 || &out[1][0] != &one[0] || &out[2][0] != &two[0] || len(out[1]) != len(one) || len(out[2]) != len(two) {
+			t.Fatalf("%d pieces were sent, not those that are in blocks", len(out))
+		}
+		if want := []byte{1, 1, 66, 0, 1000 & 255, 1000 >> 8, 34, 0, 16, 0}; !bytes.Equal(out[0][:10], want) || !bytes.Equal(out[0][headerSize:], head) {
+			t.Fatalf("the header is %d, wanted %d", out[0][:10], want)
+		}
+		f.Return(sendQueue, at, 0)
+	}
+	// What peers send brings the blocks back.
+	pass(t, f, 0, noise(60))
+	for deadline := time.Now().Add(20 * time.Second); l.holding.Load() != 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d packets are held that were sent", l.holding.Load())
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	pkt := packetOf(gso, 10)
+	defer pkt.DecRef()
+	last := h.blocks[len(h.blocks)-1]
+	beyond := append(last[blockSize-10:], 1) // is elsewhere, if it ends where the blocks do
+	for name, p := range map[string][]byte{"heap": noise(1000), "beyond": beyond} {
+		if done, _ := e.HoldFrame([][]byte{noise(66), last, p}, &gso, pkt.Data()); done {
+			t.Errorf("%s: what is in no block was sent", name)
+		}
+	}
+	// A device that takes nothing has nobody hold more than it was given.
+	for {
+		if _, err := e.HoldFrame([][]byte{noise(66), last}, &gso, pkt.Data()); err != nil {
+			break
+		}
+	}
+	if n := int(l.holding.Load()); n != l.send.Outstanding() {
+		t.Errorf("%d packets are held, and the device has %d", n, l.send.Outstanding())
+	}
+}
+
 // A device that takes nothing costs a while, and no memory.
 func TestStuckDevice(t *testing.T) {
 	f := virtio.NewFake(virtio.Net, allFeatures, config(true, 1500), 64, 64)

@@ -23,6 +23,13 @@ func (v *View) fill(r io.Reader, n int64) (int64, error) {
 	return int64(done), nil
 }
 
+// Fill has an empty view read n bytes, or as many as there are, and adds it to b.
+func (b *Buffer) Fill(v *View, r io.Reader, n int) (int, error) {
+	done, err := v.fill(r, int64(n))
+	b.appendOwned(v)
+	return int(done), err
+}
+
 // ApplyBytes is SubApply without views of its own: nobody else may take bytes from b meanwhile.
 func (b *Buffer) ApplyBytes(offset, length int, fn func([]byte)) {
 	for v := b.data.Front(); length > 0 && v != nil; v = v.Next() {

@@ -28,6 +28,7 @@ const (
 type Straight struct {
 	route    *Route
 	frames   FrameWriter
+	holder   FrameHolder // frames too, or nil
 	network  NetworkEndpoint
 	ip       *tcpip.IPStats // the interface's
 	leastMTU uint32
@@ -53,6 +54,9 @@ func NewStraight(r *Route) *Straight {
 		return nil
 	}
 	w := &Straight{route: r, frames: n.frames, network: network, ip: stats.IPStats()}
+	if n.blocks.size != 0 {
+		w.holder, _ = n.frames.(FrameHolder)
+	}
 	switch r.NetProto() {
 	case header.IPv4ProtocolNumber:
 		w.begin, w.leastMTU = straightTransport-header.IPv4MinimumSize-header.EthernetMinimumSize, header.IPv4MinimumMTU
@@ -187,7 +191,14 @@ func (w *Straight) Write(transport int, pkt *PacketBuffer, gso *GSO) tcpip.Error
 		h.SetChecksum(^uint16(sum + sum>>16))
 	}
 	n := w.route.outgoingNIC
-	err := w.frames.WriteFrame(w.pieces, gso)
+	var err tcpip.Error
+	held := false
+	if w.holder != nil && size > LeastHeld/8 {
+		held, err = w.holder.HoldFrame(w.pieces, gso, pkt.Data())
+	}
+	if !held {
+		err = w.frames.WriteFrame(w.pieces, gso)
+	}
 	clear(w.pieces)
 	if err != nil {
 		if _, ok := err.(*tcpip.ErrNoBufferSpace); ok {

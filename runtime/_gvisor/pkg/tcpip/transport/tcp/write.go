@@ -3,6 +3,7 @@ package tcp
 import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // write takes what a program sends, as much as there is room for, and sends what may be sent. The endpoint is not
@@ -17,7 +18,7 @@ func (e *Endpoint) write(p tcpip.Payloader, opts tcpip.WriteOptions) (int64, tcp
 		return 0, nil
 	}
 	var buf buffer.Buffer
-	if _, err := buf.WriteFromReaderAndLimitedReader(p, int64(room), nil); err != nil {
+	if err := e.copyIn(&buf, p, room); err != nil {
 		buf.Release()
 		return 0, &tcpip.ErrBadBuffer{}
 	}
@@ -34,6 +35,43 @@ func (e *Endpoint) write(p tcpip.Payloader, opts tcpip.WriteOptions) (int64, tcp
 		e.sendData(s)
 	}
 	return int64(n), nil
+}
+
+// copyIn fills b with n bytes of p, or as many as there are: into blocks of the card's if they are many, so that
+// they aren't copied once more.
+func (e *Endpoint) copyIn(b *buffer.Buffer, p tcpip.Payloader, n int) error {
+	for {
+		v, k := e.block(n)
+		if v == nil {
+			break
+		}
+		if done, err := b.Fill(v, p, k); err != nil || done < k {
+			return err
+		}
+		n -= k
+	}
+	if n == 0 {
+		return nil
+	}
+	_, err := b.WriteFromReaderAndLimitedReader(p, int64(n), nil)
+	return err
+}
+
+// block returns an empty view of a block of the card's for up to n bytes, and how many it takes; see stack.Straight.
+func (e *Endpoint) block(n int) (*buffer.View, int) {
+	if n < stack.LeastHeld {
+		return nil, 0
+	}
+	e.LockUser()
+	defer e.UnlockUser()
+	if e.route == nil {
+		return nil, 0
+	}
+	w := e.straightWay()
+	if w == nil {
+		return nil, 0
+	}
+	return w.Block(n)
 }
 
 // roomToWrite returns how many bytes may be written now, more than none.
