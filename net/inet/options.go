@@ -167,6 +167,10 @@ func (s *Socket) apply(level, name int, value []byte) error {
 		if family, _, _ := s.Kind(); family == unix.AF_INET6 {
 			return s.setIPv6(name, value)
 		}
+	case unix.IPPROTO_ICMPV6, unix.SOL_RAW:
+		if s.raw6() {
+			return s.setRaw6(level, name, value)
+		}
 	}
 	return unix.ENOPROTOOPT
 }
@@ -421,6 +425,11 @@ func (s *Socket) setIPv6(name int, value []byte) error {
 	}
 	o := s.ep().SocketOptions()
 	switch name {
+	case unix.IPV6_CHECKSUM:
+		if s.raw6() {
+			return s.setRaw6(unix.IPPROTO_IPV6, name, value)
+		}
+		return unix.ENOPROTOOPT
 	case unix.IPV6_V6ONLY:
 		o.SetV6Only(v != 0)
 	case unix.IPV6_UNICAST_HOPS:
@@ -525,6 +534,10 @@ func (s *Socket) Option(c *vfs.Context, level, name int, value []byte) (int, err
 	case unix.IPPROTO_IPV6:
 		if family, _, _ := s.Kind(); family == unix.AF_INET6 {
 			return s.getIPv6(name, value)
+		}
+	case unix.IPPROTO_ICMPV6, unix.SOL_RAW:
+		if s.raw6() {
+			return s.getRaw6(level, name, value)
 		}
 	}
 	return 0, unix.EOPNOTSUPP
@@ -766,6 +779,11 @@ func (s *Socket) getIPv6(name int, value []byte) (int, error) {
 	o := s.ep().SocketOptions()
 	v := 0
 	switch name {
+	case unix.IPV6_CHECKSUM:
+		if s.raw6() {
+			return s.getRaw6(unix.IPPROTO_IPV6, name, value)
+		}
+		return 0, unix.ENOPROTOOPT
 	case unix.IPV6_ADDRFORM:
 		if !s.stream() && !s.isUDP() {
 			return 0, unix.ENOPROTOOPT

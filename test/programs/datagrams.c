@@ -816,6 +816,66 @@ static void test_raw_protocols(void)
 	}
 }
 
+// Raw sockets of IPv6 choose which messages they hear, and where a checksum is.
+static void test_raw_ipv6(void)
+{
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct timeval tv = {30, 0};
+	unsigned char b[64], echo[8] = {128, 0, 0, 0, 7, 7, 0, 1}, other[8] = {200, 0, 0, 0, 1, 2, 3, 4};
+	unsigned filter[8], got[8];
+	socklen_t n = sizeof got;
+	int s = socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6), c, v = 2, w;
+
+	if (s < 0 && errno == EPERM)
+		return;
+	CHECK(s >= 0);
+	CHECK_EQ(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv), 0);
+	CHECK_EQ(getsockopt(s, IPPROTO_ICMPV6, 1, got, &n), 0);
+	CHECK_EQ(n, 32);
+	for (int i = 0; i < 8; i++)
+		CHECK_EQ(got[i], 0);
+	memset(filter, 0xff, sizeof filter);
+	filter[6] &= ~(1u << 8); // 200 alone
+	CHECK_EQ(setsockopt(s, IPPROTO_ICMPV6, 1, filter, sizeof filter), 0);
+	CHECK_EQ(getsockopt(s, IPPROTO_ICMPV6, 1, got, &n), 0);
+	CHECK(memcmp(filter, got, 32) == 0);
+	CHECK_EQ(sendto(s, echo, 8, 0, SA(six), sizeof six), 8);
+	CHECK_EQ(sendto(s, other, 8, 0, SA(six), sizeof six), 8);
+	CHECK_EQ(recv(s, b, sizeof b, 0), 8); // neither the echo nor the answer
+	CHECK_EQ(b[0], 200);
+	CHECK(b[2] | b[3]); // the checksum was made
+	CHECK_ERR(setsockopt(s, IPPROTO_ICMPV6, 2, filter, sizeof filter), ENOPROTOOPT);
+	CHECK_ERR(setsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &v, sizeof v), EINVAL);
+	n = sizeof w;
+	CHECK_EQ(getsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &w, &n), 0);
+	CHECK_EQ(w, 2);
+	close(s);
+	CHECK((s = socket(AF_INET6, SOCK_RAW, 159)) >= 0);
+	CHECK_EQ(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv), 0);
+	CHECK_ERR(setsockopt(s, IPPROTO_ICMPV6, 1, filter, sizeof filter), EOPNOTSUPP);
+	CHECK_EQ(getsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &w, &n), 0);
+	CHECK_EQ(w, -1);
+	v = 3;
+	CHECK_ERR(setsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &v, sizeof v), EINVAL);
+	v = 4;
+	CHECK_EQ(setsockopt(s, SOL_RAW, IPV6_CHECKSUM, &v, sizeof v), 0);
+	CHECK_EQ(getsockopt(s, SOL_RAW, IPV6_CHECKSUM, &w, &n), 0);
+	CHECK_EQ(w, 4);
+	CHECK_EQ(sendto(s, "abcd\0\0gh", 8, 0, SA(six), sizeof six), 8);
+	CHECK_EQ(recv(s, b, sizeof b, 0), 8);
+	CHECK(memcmp(b, "abcd", 4) == 0 && memcmp(b + 6, "gh", 2) == 0 && (b[4] | b[5]));
+	CHECK_ERR(sendto(s, "abcd", 4, 0, SA(six), sizeof six), EINVAL);
+	v = -7;
+	CHECK_EQ(setsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &v, sizeof v), 0);
+	CHECK_EQ(getsockopt(s, IPPROTO_IPV6, IPV6_CHECKSUM, &w, &n), 0);
+	CHECK_EQ(w, -1);
+	close(s);
+	CHECK((c = socket(AF_INET6, SOCK_DGRAM, 0)) >= 0);
+	CHECK_ERR(setsockopt(c, IPPROTO_IPV6, IPV6_CHECKSUM, &v, sizeof v), ENOPROTOOPT);
+	CHECK_ERR(setsockopt(c, IPPROTO_ICMPV6, 1, filter, sizeof filter), ENOPROTOOPT);
+	close(c);
+}
+
 static void test_packet(void)
 {
 	struct sockaddr_ll ll = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = 1}, from;
@@ -876,6 +936,7 @@ int main(int argc, char **argv)
 		{"ping", test_ping},
 		{"raw", test_raw},
 		{"raw-protocols", test_raw_protocols},
+		{"raw-ipv6", test_raw_ipv6},
 		{"packet", test_packet},
 		{"refusals", test_refusals},
 	};
