@@ -61,6 +61,33 @@ type Socket interface {
 // MaxOption is how much of an option's value is looked at, in bytes.
 const MaxOption = 256
 
+// sizeofGroupFilter is the size of a struct group_filter without sources, which are as large as each other address.
+const sizeofGroupFilter, sizeofSource, maxSources = 144, 128, 64
+
+// sizeofFilter is the size of a struct ip_msfilter without sources.
+const sizeofFilter = 16
+
+// OptionSize is how much of this option's value is looked at, in bytes, where that may be more than MaxOption.
+func OptionSize(level, name int) int {
+	if ip := level == unix.IPPROTO_IP || level == unix.IPPROTO_IPV6; ip && name >= unix.MCAST_JOIN_GROUP && name <= unix.MCAST_MSFILTER {
+		return sizeofGroupFilter + maxSources*sizeofSource
+	}
+	return MaxOption
+}
+
+// OptionAsks returns how many bytes of its value getsockopt(2) reads first, and whether it takes no fewer.
+func OptionAsks(level, name int) (size int, all bool) {
+	switch {
+	case level == unix.SOL_PACKET: // PACKET_HDRLEN is asked about what is there
+		return 4, false
+	case level == unix.IPPROTO_IP && name == unix.IP_MSFILTER:
+		return sizeofFilter, true
+	case (level == unix.IPPROTO_IP || level == unix.IPPROTO_IPV6) && name == unix.MCAST_MSFILTER:
+		return sizeofGroupFilter, true
+	}
+	return 0, false
+}
+
 // Message is what goes with the bytes of a message.
 type Message struct {
 	// Flags are MSG_* of the call.

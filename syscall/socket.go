@@ -253,6 +253,15 @@ func sysShutdown(t *kernel.Thread, a *args) (uint64, error) {
 	})
 }
 
+// optionRoom returns room for so many bytes of an option's value, as far as they are looked at.
+func optionRoom(t *kernel.Thread, a *args, size int) []byte {
+	size = min(size, net.OptionSize(int(a.int(1)), int(a.int(2))))
+	if size > net.MaxOption {
+		return make([]byte, size)
+	}
+	return localOf(t).socketRoom().option[:size]
+}
+
 // setsockopt(2)
 func sysSetsockopt(t *kernel.Thread, a *args) (uint64, error) {
 	length := a.int(4)
@@ -260,7 +269,7 @@ func sysSetsockopt(t *kernel.Thread, a *args) (uint64, error) {
 		return 0, unix.EINVAL
 	}
 	return withSocket(t, a.int(0), func(c *vfs.Context, _ *vfs.Description, s net.Socket) error {
-		value := localOf(t).socketRoom().option[:min(length, net.MaxOption)]
+		value := optionRoom(t, a, int(length))
 		if err := copyIn(t, value, a.arg(3)); err != nil {
 			return err
 		}
@@ -278,10 +287,13 @@ func sysGetsockopt(t *kernel.Thread, a *args) (uint64, error) {
 		if int32(room) < 0 {
 			return unix.EINVAL
 		}
-		value := localOf(t).socketRoom().option[:]
+		value := optionRoom(t, a, max(int(room), net.MaxOption))
 		clear(value)
-		if a.int(1) == unix.SOL_PACKET { // PACKET_HDRLEN is asked about what is there
-			if err := copyIn(t, value[:min(int(room), 4)], a.arg(3)); err != nil {
+		if asks, all := net.OptionAsks(int(a.int(1)), int(a.int(2))); asks > 0 {
+			if all && int(room) < asks {
+				return unix.EINVAL
+			}
+			if err := copyIn(t, value[:min(int(room), asks)], a.arg(3)); err != nil {
 				return err
 			}
 		}

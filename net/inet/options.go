@@ -64,6 +64,9 @@ func (s *Socket) SetOption(c *vfs.Context, level, name int, value []byte) error 
 			return unix.EINVAL
 		}
 	}
+	if six, family := level == unix.IPPROTO_IPV6, s.family(); (level == unix.IPPROTO_IP || six && family == unix.AF_INET6) && groupOption(name, six) {
+		return s.setGroup(name, value, six)
+	}
 	if level == unix.SOL_SOCKET {
 		if err := s.setSocketOption(c, name, value); err != nil {
 			return err
@@ -104,7 +107,7 @@ func remembered(level, name int) bool {
 		}
 	case unix.IPPROTO_IP:
 		switch name {
-		case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MULTICAST_ALL, unix.IP_TRANSPARENT, unix.IP_MTU_DISCOVER,
+		case unix.IP_FREEBIND, unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_TRANSPARENT, unix.IP_MTU_DISCOVER,
 			unix.IP_RECVOPTS, unix.IP_RETOPTS:
 			return true
 		}
@@ -339,20 +342,13 @@ func request(value []byte, six bool) (group, local tcpip.Address, nic tcpip.NICI
 }
 
 func (s *Socket) setIP(name int, value []byte) error {
-	switch name {
-	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP, unix.IP_MULTICAST_IF:
-		if name == unix.IP_MULTICAST_IF && len(value) == 4 {
+	if name == unix.IP_MULTICAST_IF {
+		if len(value) == 4 {
 			value = append(make([]byte, 4, 8), value...)
 		}
-		group, local, nic, err := request(value, false)
+		_, local, nic, err := request(value, false)
 		if err != nil {
 			return err
-		}
-		switch name {
-		case unix.IP_ADD_MEMBERSHIP:
-			return errnoOf(s.ep().SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
-		case unix.IP_DROP_MEMBERSHIP:
-			return errnoOf(s.ep().SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, InterfaceAddr: local, MulticastAddr: group}))
 		}
 		return errnoOf(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: nic, InterfaceAddr: local}))
 	}
@@ -397,6 +393,12 @@ func (s *Socket) setIP(name int, value []byte) error {
 		if v < 0 || v > unix.IP_PMTUDISC_OMIT {
 			return unix.EINVAL
 		}
+	case unix.IP_MULTICAST_ALL:
+		if v != 0 && v != 1 {
+			return unix.EINVAL
+		}
+		s.ownGroups[0].Store(v == 0)
+		s.choose()
 	case unix.IP_RECVORIGDSTADDR:
 		o.SetReceiveOriginalDstAddress(v != 0)
 	default:
@@ -408,17 +410,6 @@ func (s *Socket) setIP(name int, value []byte) error {
 }
 
 func (s *Socket) setIPv6(name int, value []byte) error {
-	switch name {
-	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
-		group, _, nic, err := request(value, true)
-		if err != nil {
-			return err
-		}
-		if name == unix.IPV6_ADD_MEMBERSHIP {
-			return errnoOf(s.ep().SetSockOpt(&tcpip.AddMembershipOption{NIC: nic, MulticastAddr: group}))
-		}
-		return errnoOf(s.ep().SetSockOpt(&tcpip.RemoveMembershipOption{NIC: nic, MulticastAddr: group}))
-	}
 	v, err := valueOf(unix.IPPROTO_IPV6, value)
 	if err != nil {
 		return err
@@ -448,6 +439,9 @@ func (s *Socket) setIPv6(name int, value []byte) error {
 		o.SetMulticastLoop(v != 0)
 	case unix.IPV6_MULTICAST_IF:
 		return errnoOf(s.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(v)}))
+	case unix.IPV6_MULTICAST_ALL:
+		s.ownGroups[1].Store(v == 0)
+		s.choose()
 	case unix.IPV6_TCLASS:
 		if v < -1 || v > 255 {
 			return unix.EINVAL
@@ -755,7 +749,14 @@ func (s *Socket) getIP(name int, value []byte) (int, error) {
 	case unix.IP_MTU_DISCOVER:
 		v = s.keptValue(unix.IPPROTO_IP, name, unix.IP_PMTUDISC_WANT)
 	case unix.IP_MULTICAST_ALL:
-		v = s.keptValue(unix.IPPROTO_IP, name, 1)
+		v = number(!s.ownGroups[0].Load())
+	case unix.IP_MULTICAST_IF:
+		var nic tcpip.MulticastInterfaceOption
+		s.ep().GetSockOpt(&nic)
+		copy(value[:4], nic.InterfaceAddr.AsSlice())
+		return 4, nil
+	case unix.IP_MSFILTER, unix.MCAST_MSFILTER:
+		return s.filter(name, value, false)
 	case unix.IP_RECVORIGDSTADDR:
 		v = number(o.GetReceiveOriginalDstAddress())
 	case unix.IP_OPTIONS:
@@ -803,6 +804,14 @@ func (s *Socket) getIPv6(name int, value []byte) (int, error) {
 		return s.getInt(tcpip.MulticastTTLOption, value)
 	case unix.IPV6_MULTICAST_LOOP:
 		v = number(o.GetMulticastLoop())
+	case unix.IPV6_MULTICAST_ALL:
+		v = number(!s.ownGroups[1].Load())
+	case unix.IPV6_MULTICAST_IF:
+		var nic tcpip.MulticastInterfaceOption
+		s.ep().GetSockOpt(&nic)
+		v = int(nic.NIC)
+	case unix.MCAST_MSFILTER:
+		return s.filter(name, value, true)
 	case unix.IPV6_TCLASS:
 		return s.getInt(tcpip.IPv6TrafficClassOption, value)
 	case unix.IPV6_RECVTCLASS:

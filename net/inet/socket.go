@@ -50,6 +50,11 @@ type Socket struct {
 
 	filterMu sync.Mutex // is held while a filter looks at what waits
 
+	// groups are what the socket is a member of; they change under mu. ownGroups says that it hears no others of IPv4,
+	// or IPv6: that IP_MULTICAST_ALL is off.
+	groups    atomic.Pointer[[]membership]
+	ownGroups [2]atomic.Bool
+
 	errorsMu sync.Mutex
 	errors   []*tcpip.SockError // for MSG_ERRQUEUE
 
@@ -74,6 +79,11 @@ const (
 func (s *Socket) ep() tcpip.Endpoint { return *s.endpoint.Load() }
 
 func (s *Socket) state() tcp.EndpointState { return tcp.EndpointState(s.ep().State()) }
+
+func (s *Socket) family() int {
+	family, _, _ := s.Kind()
+	return family
+}
 
 func (s *Socket) stream() bool {
 	_, typ, _ := s.Kind()

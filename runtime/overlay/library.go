@@ -157,7 +157,10 @@ var edits = []edit{
 	{"pkg/tcpip/tcpip.go", "time.Unix(0, mt.nanoseconds).Add(d).Sub(time.Unix(0, 0)).Nanoseconds()", "plus(mt.nanoseconds, int64(d))"},
 	{"pkg/tcpip/tcpip.go", "time.Unix(0, mt.nanoseconds).Sub(time.Unix(0, u.nanoseconds))", "time.Duration(minus(mt.nanoseconds, u.nanoseconds))"},
 	{"pkg/tcpip/transport/internal/network/endpoint.go", "e.connectRouteRLocked(nicID, localAddr, dst, netProto)", "e.findRoute(nicID, localAddr, dst, netProto, info.ID.LocalAddress)"},
-	{"pkg/tcpip/transport/internal/network/endpoint.go", "	effectiveNetProto tcpip.NetworkProtocolNumber\n", "	effectiveNetProto tcpip.NetworkProtocolNumber\n	last              lastInside\n"},
+	{"pkg/tcpip/transport/internal/network/endpoint.go", "	effectiveNetProto tcpip.NetworkProtocolNumber\n", "	effectiveNetProto tcpip.NetworkProtocolNumber\n	last              lastInside\n	choice            choice\n"},
+	// choice.go: a socket says which sources it hears in groups.
+	{"pkg/tcpip/transport/udp/endpoint.go", "	hdr := header.UDP(pkt.TransportHeader().Slice())\n	netHdr", "	if !e.net.Admits(pkt.NICID, id.LocalAddress, id.RemoteAddress) {\n		return\n	}\n	hdr := header.UDP(pkt.TransportHeader().Slice())\n	netHdr"},
+	{"pkg/tcpip/transport/raw/endpoint.go", "		info := e.net.Info()\n\n		switch state", "		if !e.net.Admits(pkt.NICID, dstAddr, srcAddr) {\n			return false\n		}\n		info := e.net.Info()\n\n		switch state"},
 	{"pkg/tcpip/transport/internal/network/endpoint.go", "	e.setEndpointState(transport.DatagramEndpointStateClosed)\n", "	e.last.drop()\n	e.setEndpointState(transport.DatagramEndpointStateClosed)\n"},
 	// Bytes go from programs into views and back without views in between.
 	{"pkg/buffer/buffer.go", "io.Copy(v, lr)", "v.fill(r, vsize)"},

@@ -54,6 +54,7 @@ var selfChecking = []struct {
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "urgents", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"network", "multicasts", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "netlinks", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "filters", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "shortways", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
