@@ -953,8 +953,6 @@ func (b *bytesWanted) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return r & (mask | waiter.EventErr | waiter.EventHUp)
 }
 
-const siocATMARK = 0x8905
-
 // Ioctl answers FIONREAD and SIOCOUTQ, and the requests about interfaces.
 func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, error) {
 	option := tcpip.SockOptInt(tcpip.ReceiveQueueSizeOption)
@@ -963,7 +961,7 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 		if s.listening.Load() {
 			return 0, unix.EINVAL
 		}
-	case siocATMARK:
+	case unix.SIOCATMARK:
 		if !s.stream() {
 			return 0, unix.ENOTTY
 		}

@@ -19,6 +19,7 @@ type record struct {
 	creds    unix.Ucred
 	hasCreds bool
 	rights   []*vfs.Description
+	urgent   urgency
 }
 
 // queue is what a socket has received.
@@ -26,11 +27,13 @@ type record struct {
 // mu is held across the copies to and from the program, so that messages don't mix. A fault in such a
 // copy never comes back here: sockets can't be mapped.
 type queue struct {
-	count atomic.Int32 // records
-	bytes atomic.Int64
+	count  atomic.Int32 // records
+	bytes  atomic.Int64
+	urgent atomic.Bool // there is an urgent byte to receive
 
 	mu     sync.Mutex
-	closed bool // nothing may be added any more
+	closed bool   // nothing may be added any more
+	mark   uint32 // the last urgent record was ring[mark % len]
 	data   fifo
 	ring   []record // its length is a power of two
 	first  uint32   // the oldest is ring[first % len]
@@ -47,7 +50,7 @@ func (q *queue) push() *record {
 		for i := range n {
 			ring[i] = *q.at(i)
 		}
-		q.ring, q.first = ring, 0
+		q.ring, q.first, q.mark = ring, 0, q.mark-q.first
 	}
 	q.count.Store(int32(n + 1))
 	return q.at(n)
@@ -91,6 +94,7 @@ func (q *queue) empty(forGood bool) []*vfs.Description {
 		q.pop()
 	}
 	q.bytes.Store(0)
+	q.urgent.Store(false)
 	q.data.release()
 	q.ring = nil
 	q.mu.Unlock()

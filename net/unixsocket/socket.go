@@ -235,6 +235,9 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if s.in.count.Load() != 0 || state == stateListening && s.pending.Load() != 0 {
 		r |= waiter.ReadableEvents
 	}
+	if s.in.urgent.Load() {
+		r |= waiter.EventPri
+	}
 	if state == stateClosed && !s.datagram() {
 		r |= waiter.EventHUp
 	}
@@ -280,7 +283,7 @@ func (s *Socket) Release() {
 	if p != nil && s.datagram() {
 		s.peer.Store(nil)
 	} else if p != nil {
-		p.hangUp(state == stateConnected && s.in.count.Load() != 0 || s.embryo.Load())
+		p.hangUp(state == stateConnected && s.in.count.Load() != 0 && !s.onlyTaken() || s.embryo.Load())
 	}
 	links.Unlock()
 	if p != nil && !s.datagram() {
@@ -371,6 +374,11 @@ func (s *Socket) Ioctl(c *vfs.Context, request uint32, arg uint64) (uint64, erro
 			return 0, unix.EINVAL
 		}
 		n = int(s.charged.Load())
+	case unix.SIOCATMARK:
+		if !s.stream {
+			return 0, unix.EOPNOTSUPP
+		}
+		n = int(boolean(s.atMark()))
 	default:
 		return net.InterfaceIoctl(c, request, arg)
 	}

@@ -19,11 +19,11 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 			return 0, err
 		}
 	}
-	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EOPNOTSUPP
-	}
 	if s.stream {
 		return s.sendStream(c, src, m)
+	}
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EOPNOTSUPP
 	}
 	return s.sendMessage(c, src, m)
 }
@@ -44,7 +44,10 @@ func (s *Socket) sendStream(c *vfs.Context, src *mm.Buffer, m *net.Message) (int
 		return 0, unix.EPIPE
 	}
 	left := src.Len()
-	if left == 0 {
+	urgent := m.Flags&unix.MSG_OOB != 0
+	if left == 0 && urgent {
+		return 0, unix.EOPNOTSUPP
+	} else if left == 0 {
 		return 0, nil
 	}
 	if err := takeOff(c, m.Rights); err != nil {
@@ -56,7 +59,11 @@ func (s *Socket) sendStream(c *vfs.Context, src *mm.Buffer, m *net.Message) (int
 		land(rights)
 		return 0, err
 	}
-	p.queue.Notify(waiter.ReadableEvents)
+	if urgent && n == left {
+		p.queue.Notify(waiter.ReadableEvents | waiter.EventPri)
+	} else {
+		p.queue.Notify(waiter.ReadableEvents)
+	}
 	return n, nil
 }
 
@@ -75,11 +82,38 @@ func (s *Socket) sendBytes(c *vfs.Context, src *mm.Buffer, left int, m *net.Mess
 		}
 		return 0, unix.EAGAIN
 	}
-	n, err := q.data.add(src, int(min(int64(left), room)))
-	if n == 0 {
-		return 0, err
+	urgent := m.Flags&unix.MSG_OOB != 0
+	if urgent { // the last byte is
+		left--
 	}
-	r := s.runIn(c, q, m, p)
+	n, err := 0, error(nil)
+	if left > 0 {
+		if n, err = q.data.add(src, int(min(int64(left), room))); n == 0 {
+			return 0, err
+		}
+		s.count(s.runIn(c, q, m, p), q, m, n)
+	}
+	if urgent && n == left && (n == 0 || int64(n) < room) {
+		if k, err := q.data.add(src, 1); k == 0 {
+			if n > 0 {
+				err = nil
+			}
+			return n, err
+		}
+		n++
+		q.pass()
+		r := q.push()
+		r.from, r.urgent = s, urgentWaits
+		r.creds, r.hasCreds = s.credentialsFor(c, m, p)
+		s.count(r, q, m, 1)
+		q.mark = q.first + uint32(q.count.Load()) - 1
+		q.urgent.Store(true)
+	}
+	return n, nil
+}
+
+// count adds n bytes, which are in q already, to a record. Precondition: q.mu is held.
+func (s *Socket) count(r *record, q *queue, m *net.Message, n int) {
 	before := r.length + r.charge
 	if r.length += n; r.charge == 0 {
 		r.charge = runCharge + 16*len(m.Rights)
@@ -87,7 +121,6 @@ func (s *Socket) sendBytes(c *vfs.Context, src *mm.Buffer, left int, m *net.Mess
 	r.attach(m)
 	q.bytes.Add(int64(n))
 	s.charged.Add(int64(r.length + r.charge - before))
-	return n, nil
 }
 
 // runIn returns the record that the next bytes of a stream belong to: the last one, if they come with
@@ -95,7 +128,7 @@ func (s *Socket) sendBytes(c *vfs.Context, src *mm.Buffer, left int, m *net.Mess
 func (s *Socket) runIn(c *vfs.Context, q *queue, m *net.Message, p *Socket) *record {
 	creds, has := s.credentialsFor(c, m, p)
 	if n := int(q.count.Load()); n > 0 && len(m.Rights) == 0 {
-		if r := q.at(n - 1); len(r.rights) == 0 && r.hasCreds == has && r.creds == creds {
+		if r := q.at(n - 1); len(r.rights) == 0 && r.urgent == ordinary && r.hasCreds == has && r.creds == creds {
 			return r
 		}
 	}
@@ -265,28 +298,39 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	return s.receiveMessage(c, dst, m)
 }
 
-// receiveStream reads on from one record into the next, but not past one with descriptors, nor, with
-// SO_PASSCRED, from one sender's bytes into another's (unix(7)).
+// receiveStream reads on from one record into the next, but not past one with descriptors or up to one with an
+// urgent byte, nor, with SO_PASSCRED, from one sender's bytes into another's (unix(7)).
 func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, error) {
 	if s.state.Load() != stateConnected {
 		return 0, unix.EINVAL
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EOPNOTSUPP
+		return s.receiveUrgent(dst, m)
 	}
 	q := &s.in
 	peek := m.Flags&unix.MSG_PEEK != 0
-	var x transfer
+	x := transfer{inline: s.On(unix.SO_OOBINLINE)}
 	if peek {
 		x.skip = int(max(s.PeekOffset.Load(), 0))
 	}
 	ended := s.shut.Load()&shutReceive != 0 // asked first: what was sent before the end is in the queue then
 	q.mu.Lock()
-	if q.count.Load() == 0 || x.skip > 0 && q.bytes.Load() <= int64(x.skip) {
-		if x.skip > 0 {
-			m.Wait = &bytesBeyond{s, int64(x.skip)}
-		}
+	var err error
+	empty := q.count.Load() == 0
+	if x.skip > 0 && q.bytes.Load() <= int64(x.skip) {
+		empty, m.Wait = true, &bytesBeyond{s, int64(x.skip)}
+	} else if !empty && m.Continued && q.at(0).stops() {
 		q.mu.Unlock()
+		return 0, nil
+	} else if !empty {
+		err = x.run(q, dst, peek, s.On(unix.SO_PASSCRED))
+		if empty = x.from == nil; empty && peek { // urgent bytes alone
+			m.Wait = &bytesBeside{s}
+		}
+	}
+	q.mu.Unlock()
+	x.settle()
+	if empty {
 		if err := s.TakeError(); err != nil {
 			return 0, err
 		}
@@ -294,11 +338,6 @@ func (s *Socket) receiveStream(c *vfs.Context, dst *mm.Buffer, m *net.Message) (
 			return 0, nil
 		}
 		return 0, unix.EAGAIN
-	}
-	err := x.run(q, dst, peek, s.On(unix.SO_PASSCRED))
-	q.mu.Unlock()
-	if x.paid > 0 {
-		x.from.uncharge(x.paid)
 	}
 	s.Peeked(x.done, !peek)
 	if x.done == 0 && err != nil {
@@ -338,6 +377,20 @@ type transfer struct {
 	rights []*vfs.Description
 	stop   bool // no more may come with it
 	skip   int  // bytes that a peek leaves out
+	inline bool // urgent bytes are received with the others
+	// lost are descriptors that came with an urgent byte which nobody received, and debtor who sent that.
+	lost   []*vfs.Description
+	debtor *Socket
+}
+
+// settle gives back what was received, or thrown away. Precondition: the queue isn't locked.
+func (x *transfer) settle() {
+	if x.paid > 0 {
+		x.debtor.uncharge(x.paid)
+	}
+	if len(x.lost) > 0 {
+		discard(x.lost)
+	}
 }
 
 // bytesBeyond is a stream, readable when it has more than that many bytes or no more will come.
@@ -356,14 +409,29 @@ func (b *bytesBeyond) Readiness(mask waiter.EventMask) waiter.EventMask {
 
 // run moves bytes from q to dst. Precondition: q.mu is held, there is a record.
 func (x *transfer) run(q *queue, dst *mm.Buffer, peek, passCreds bool) error {
-	first, begin := 0, x.skip // the record to begin with
-	for x.skip > 0 && x.skip >= q.at(first).length {
-		x.skip -= q.at(first).length
-		first++
+	first, at := 0, 0 // the record to begin with, and where its bytes are
+	for ; x.skip > 0 && x.skip >= q.at(first).waiting(); first++ {
+		x.skip -= q.at(first).waiting()
+		at += q.at(first).length
 	}
-	x.from, x.creds = q.at(first).from, q.at(first).creds
 	for i := first; i < int(q.count.Load()); {
 		r := q.at(i)
+		if x.done > 0 && r.stops() {
+			x.stop = true
+			break
+		}
+		if r.leftOut(x.inline) {
+			if peek {
+				at += r.length
+				i++
+			} else {
+				x.leaveOut(q, r)
+			}
+			continue
+		}
+		if x.from == nil {
+			x.from, x.creds = r.from, r.creds
+		}
 		if passCreds && r.creds != x.creds {
 			x.stop = true
 			break
@@ -372,12 +440,8 @@ func (x *transfer) run(q *queue, dst *mm.Buffer, peek, passCreds bool) error {
 		if n == 0 {
 			break
 		}
+		k, err := q.data.copyTo(dst, at+x.skip, n)
 		x.skip = 0
-		at := 0
-		if peek {
-			at = begin + x.done
-		}
-		k, err := q.data.copyTo(dst, at, n)
 		x.done += k
 		if k > 0 {
 			x.take(r, peek)
@@ -392,6 +456,7 @@ func (x *transfer) run(q *queue, dst *mm.Buffer, peek, passCreds bool) error {
 			break
 		}
 		if peek {
+			at += r.length
 			i++
 		}
 	}
@@ -418,8 +483,12 @@ func (x *transfer) remove(q *queue, r *record, k int) {
 	q.data.drop(k)
 	q.bytes.Add(-int64(k))
 	x.paid += k
+	x.debtor = r.from
 	if r.length -= k; r.length == 0 {
 		x.paid += r.charge
+		if r.urgent == urgentWaits {
+			q.urgent.Store(false)
+		}
 		q.pop()
 	}
 }

@@ -50,6 +50,7 @@ var selfChecking = []struct {
 	{"waiting", "sockets", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "splices", []kind{staticPIE, musl}, 128, nil, 0},
 	{"waiting", "unixsockets", []kind{staticPIE, musl}, 128, nil, 0},
+	{"waiting", "unixurgents", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "urgents", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
