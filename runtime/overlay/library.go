@@ -66,8 +66,8 @@ var edits = []edit{
 	{"pkg/tcpip/transport/tcp/protocol.go", "	dispatcher dispatcher\n", "	dispatcher dispatcher\n\n	timers timers\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n", "	timeWaitTimer tcpip.Timer `state:\"nosave\"`\n\n	alarm    alarm\n	straight *stack.Straight\n"},
 	{"pkg/tcpip/transport/tcp/endpoint.go", "e.keepalive.timer.init(e.stack.Clock(), timerHandler(e, e.keepaliveTimerExpired))", "e.keepalive.timer.init(e, keepaliveExpired)"},
-	{"pkg/tcpip/transport/tcp/endpoint.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
-	{"pkg/tcpip/transport/tcp/rcv.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.tcpLingerTimeout, (*Endpoint).finWait2TimerExpired)"},
+	{"pkg/tcpip/transport/tcp/endpoint.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.lingerTime(), (*Endpoint).finWait2TimerExpired)"},
+	{"pkg/tcpip/transport/tcp/rcv.go", "e.finWait2Timer = e.stack.Clock().AfterFunc(e.tcpLingerTimeout, e.finWait2TimerExpired)", "e.finWait2Timer = e.after(e.lingerTime(), (*Endpoint).finWait2TimerExpired)"},
 	{"pkg/tcpip/transport/tcp/dispatcher.go", "ep.stack.Clock().AfterFunc(timeWaitDuration, ep.timeWaitTimerExpired)", "ep.after(timeWaitDuration, (*Endpoint).timeWaitTimerExpired)"},
 	// What lingers in TIME-WAIT is as little as it needs.
 	{"pkg/tcpip/transport/tcp/dispatcher.go", "	timeWaitDuration := ep.getTimeWaitDuration()\n", "	ep.h, ep.straight = nil, nil\n	timeWaitDuration := ep.getTimeWaitDuration()\n"},
@@ -98,7 +98,9 @@ var edits = []edit{
 	{"pkg/tcpip/tcpip.go", "	danglingEndpointsMu.Lock()\n	danglingEndpoints[e] = struct{}{}\n	danglingEndpointsMu.Unlock()\n", ""},
 	{"pkg/tcpip/tcpip.go", "	danglingEndpointsMu.Lock()\n	delete(danglingEndpoints, e)\n	danglingEndpointsMu.Unlock()\n", ""},
 	// finish.go: the last bytes of a stream aren't held back, and take its FIN along.
-	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n"},
+	{"pkg/tcpip/transport/tcp/snd.go", "	startCork bool\n", "	startCork bool\n\n	finWent bool\n	orphan  orphan\n"},
+	// orphan.go: closed connections end in time, whatever their peers do.
+	{"pkg/tcpip/transport/tcp/snd.go", "	// Give up if we've waited more than a minute", "	if s.abandoned() {\n		s.ep.stack.Stats().TCP.EstablishedTimedout.Increment()\n		return &tcpip.ErrTimeout{}\n	}\n\n	// Give up if we've waited more than a minute"},
 	{"pkg/tcpip/transport/tcp/snd.go", "			if !nextTooBig && seg.payloadSize() < available {\n", "			if !nextTooBig && seg.payloadSize() < available && !s.isLast(seg) && !seg.urgent {\n"},
 	// net/inet ends what a cork holds back; this timer would give a segment that was sent another number.
 	{"pkg/tcpip/transport/tcp/snd.go", "							s.corkTimer.enable(MinRTO)\n", ""},
