@@ -125,6 +125,12 @@ func (m *Message) Drop() {
 	m.Rights = nil
 }
 
+// Accepted is a socket that accept(2) may find to have lost its connection already: it tells the peer all the same.
+type Accepted interface {
+	// From appends the address that the connection came from.
+	From(to []byte) ([]byte, error)
+}
+
 // Lingerer is a socket whose close may have to wait for what it has yet to send (SO_LINGER in socket(7)).
 type Lingerer interface {
 	// Linger closes the socket, before its Release, and returns what becomes ready when the close need

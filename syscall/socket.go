@@ -210,7 +210,11 @@ func accept(t *kernel.Thread, a *args, flags uint32) (uint64, error) {
 	}
 	file := newSocketFile(c, got, flags)
 	if a.arg(1) != 0 {
-		address, err := got.Peer(localOf(t).socketRoom().address[:0])
+		peer := got.Peer
+		if a, ok := got.(net.Accepted); ok {
+			peer = a.From
+		}
+		address, err := peer(localOf(t).socketRoom().address[:0])
 		if err != nil {
 			err = unix.ECONNABORTED
 		} else {

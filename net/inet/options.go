@@ -684,7 +684,9 @@ func (s *Socket) info(value []byte) int {
 		_, outstanding := sender(e)
 		put32(value[24:], outstanding)
 	}
-	value[0] = linuxState(tcp.EndpointState(s.ep().State()))
+	if value[0] = linuxState(s.state()); s.state() == tcp.StateTimeWait {
+		value[0] = linuxState(tcp.StateClose) // the socket is free of the connection
+	}
 	if s.listening.Load() { // who waits, and how many may
 		if r := s.ep().Readiness(waiter.ReadableEvents); r != 0 {
 			put32(value[24:], 1)

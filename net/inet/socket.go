@@ -125,12 +125,12 @@ func (s *Socket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		shut |= shutReceive
 	case tcp.StateFinWait1, tcp.StateFinWait2:
 		shut |= shutSend
-	case tcp.StateClosing, tcp.StateLastAck, tcp.StateTimeWait, tcp.StateClose:
+	case tcp.StateClosing, tcp.StateLastAck:
 		shut = shutReceive | shutSend
 		r &^= waiter.EventErr
-	case tcp.StateError:
+	case tcp.StateTimeWait, tcp.StateClose, tcp.StateError: // to netstack, ready for anything
 		shut = shutReceive | shutSend
-		if r &^= waiter.EventErr; s.hasError() {
+		if r &^= waiter.EventErr | waiter.EventPri; s.hasError() {
 			r |= waiter.EventErr
 		}
 	}
@@ -178,7 +178,11 @@ func (s *Socket) takeError() error {
 // told forgets what else the endpoint of a failed connection has to say of it, when the program has learned
 // of it.
 func (s *Socket) told() {
-	if s.stream() && s.state() == tcp.StateError {
+	if !s.stream() {
+		return
+	}
+	switch s.state() {
+	case tcp.StateError, tcp.StateClose:
 		s.takeError()
 	}
 }
@@ -434,6 +438,9 @@ func (s *Socket) connect(a tcpip.FullAddress) error {
 	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 		return unix.EALREADY
 	case tcp.StateError, tcp.StateClose:
+		if !s.connecting.Load() { // there was a connection
+			return unix.EISCONN
+		}
 		err := s.takeError()
 		if err == nil {
 			err = unix.ECONNABORTED
@@ -451,6 +458,7 @@ func (s *Socket) connect(a tcpip.FullAddress) error {
 	if err := s.choosePort(); err != nil {
 		return err
 	}
+	s.TakeError() // what disconnect left
 	err := s.ep().Connect(a)
 	if _, begun := err.(*tcpip.ErrConnectStarted); begun {
 		s.connecting.Store(true)
@@ -470,10 +478,25 @@ func (s *Socket) disconnect() error {
 	case tcp.StateInitial, tcp.StateBound:
 		return nil
 	}
+	over := !hasConnection(s.state()) && !s.inHandshake() || s.state() == tcp.StateTimeWait
 	if s.accepted { // what it had of the listener ends
 		s.isBound, s.accepted = false, false
 	}
-	return s.renew()
+	if over {
+		return s.renew()
+	}
+	return s.giveUp()
+}
+
+// giveUp ends a connection, or the beginning of one, on the program's side: to which that is an error too.
+// Precondition: mu is held.
+func (s *Socket) giveUp() error {
+	if err := s.renew(); err != nil {
+		return err
+	}
+	s.Error.Store(int32(unix.ECONNRESET))
+	s.waiters.Notify(waiter.EventErr)
+	return nil
 }
 
 // Listen is listen(2): EOPNOTSUPP, EADDRINUSE, EINVAL.
@@ -550,6 +573,14 @@ func (s *Socket) Shutdown(how int) error {
 		return s.renew()
 	}
 	if s.stream() {
+		switch s.state() {
+		case tcp.StateTimeWait: // the connection's, of which the socket is free
+			return unix.ENOTCONN
+		case tcp.StateConnecting, tcp.StateSynSent:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.giveUp()
+		}
 		// Receiving goes on: what comes after SHUT_RD can be read, though nobody waits for it.
 		if flags &^= tcpip.ShutdownRead; flags == 0 {
 			if !hasConnection(s.state()) {
@@ -597,11 +628,19 @@ func (s *Socket) Peer(to []byte) ([]byte, error) {
 	if err != nil {
 		return nil, errnoOf(err)
 	}
-	if s.stream() && s.inHandshake() {
+	if s.stream() && (s.inHandshake() || s.state() == tcp.StateTimeWait) {
 		return nil, unix.ENOTCONN
 	}
 	family, _, _ := s.Kind()
 	return appendAddress(to, family, a), nil
+}
+
+// From appends the address that an accepted connection came from.
+func (s *Socket) From(to []byte) ([]byte, error) {
+	if e, ok := s.ep().(interface{ LastPeer() tcpip.FullAddress }); ok {
+		return appendAddress(to, s.family(), e.LastPeer()), nil
+	}
+	return s.Peer(to)
 }
 
 // source is a program's buffer as netstack reads it.
@@ -840,8 +879,8 @@ func (s *Socket) Recv(c *vfs.Context, dst *mm.Buffer, m *net.Message) (int, erro
 	case m.Flags&unix.MSG_OOB != 0 && !s.isUDP():
 		return 0, unix.EOPNOTSUPP
 	}
-	// What a stream received before it failed comes first.
-	if s.Error.Load() != 0 && (!s.stream() || s.received() == 0) {
+	// What a stream received before it failed comes first, and its end if that came.
+	if s.Error.Load() != 0 && (!s.stream() || s.received() == 0 && s.state() != tcp.StateClose) {
 		if err := s.TakeError(); err != nil {
 			return 0, err
 		}

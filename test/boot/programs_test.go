@@ -53,6 +53,7 @@ var selfChecking = []struct {
 	{"waiting", "unixurgents", []kind{staticPIE, musl}, 128, nil, 0},
 	{"network", "inetsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "tcpsockets", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"network", "connections", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "urgents", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "multicasts", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
