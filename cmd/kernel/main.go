@@ -29,6 +29,7 @@ import (
 	"elver/syscall"
 	"elver/vdso"
 	"elver/vfs/ninep"
+	"elver/vfs/procfs"
 	"elver/vfs/tree"
 )
 
@@ -131,7 +132,7 @@ func run(machine *kvm.Machine, info *boot.Info, entryTSC uint64) (status int, er
 		Kernel: k, Random: random.Fill, CommandLine: info.CommandLine,
 		CPUInfo: func() string { return amd64.CPUInfo(amd64.CPUID, metal.TSCFrequency()) },
 		Elver:   map[string]func() string{"counters": func() string { return counters(k, network, shares) }, "goroutines": goroutines, "idle": idle, "cpu.pprof": profiling.cpu, "heap.pprof": profiling.heap},
-		Net:     procNet(network), NetSettings: netSettings(network),
+		Net:     procNet(network), NetFolders: network.ProcFolders(), NetSettings: netSettings(network), SysDevices: func() []procfs.Entry { return sysDevices(network) },
 		DropNames: func() { shares.DropFids() },
 	})
 	if err != nil {

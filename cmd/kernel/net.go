@@ -61,6 +61,15 @@ func netSettings(network *inet.Network) []procfs.Setting {
 	return list
 }
 
+// sysDevices makes the files of network interfaces in /sys.
+func sysDevices(network *inet.Network) []procfs.Entry {
+	var list []procfs.Entry
+	for _, e := range network.SysFiles() {
+		list = append(list, procfs.Entry(e))
+	}
+	return list
+}
+
 // startNetwork makes the machine's network cards interfaces, with the addresses of netdev.ip in their
 // order, or a DHCP server's.
 func startNetwork(network *inet.Network, devices []*virtio.Device, params *boot.Params, c *vfs.Context, k *kernel.Kernel) {
@@ -79,7 +88,7 @@ func startNetwork(network *inet.Network, devices []*virtio.Device, params *boot.
 	})
 	number := 0
 	var configured []chan struct{}
-	for _, v := range devices {
+	for at, v := range devices {
 		if v.Type != virtio.Net || !v.Claim() {
 			continue
 		}
@@ -94,6 +103,7 @@ func startNetwork(network *inet.Network, devices []*virtio.Device, params *boot.
 			klog.Warnf("%s: %v", name, err)
 			continue
 		}
+		network.SetPlace(nic, inet.Place{Bus: v.Bus(), Device: fmt.Sprintf("virtio%d", at), Features: v.Features()})
 		if number < len(addresses) {
 			use(c, nic, name, leaseOf(addresses[number]))
 		} else {

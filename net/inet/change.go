@@ -154,11 +154,7 @@ func (n *Network) change(c *vfs.Context, number uint32, i *Interface, value []by
 	case unix.SIOCSIFFLAGS:
 		return n.SetUp(nic, binary.LittleEndian.Uint16(value)&unix.IFF_UP != 0)
 	case unix.SIOCSIFMTU:
-		mtu := binary.LittleEndian.Uint32(value)
-		if mtu < header.IPv4MinimumMTU || mtu > 65536 {
-			return unix.EINVAL
-		}
-		return errnoOf(n.Stack().SetNICMTU(nic, mtu))
+		return n.setMTU(nic, uint64(binary.LittleEndian.Uint32(value)))
 	case unix.SIOCSIFBRDADDR, unix.SIOCSIFTXQLEN:
 		return nil // the one follows from the address, the other has no queue
 	}

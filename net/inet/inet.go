@@ -59,8 +59,9 @@ type Network struct {
 	unique   bool
 	routesMu sync.Mutex // is held while routes change
 
-	mu   sync.Mutex // guards what follows
-	next tcpip.NICID
+	mu     sync.Mutex // guards what follows
+	next   tcpip.NICID
+	places map[tcpip.NICID]Place
 }
 
 // Stack returns the stack, which is made at the first call.

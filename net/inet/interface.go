@@ -151,7 +151,7 @@ func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, erro
 	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFMTU, unix.SIOCSIFTXQLEN:
 		return 0, n.change(c, number, i, value)
 	case unix.SIOCETHTOOL:
-		return 0, unix.EOPNOTSUPP
+		return 0, n.ethtool(c, i, binary.LittleEndian.Uint64(value))
 	}
 	a, has := i.address4()
 	ipv4Value := func(b [4]byte) {

@@ -9,7 +9,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -24,28 +23,42 @@ func (n *Network) ProcFiles() map[string]func() string {
 		return func() string { return n.procSockets(protocol, family) }
 	}
 	return map[string]func() string{
-		"tcp":        sockets(unix.IPPROTO_TCP, unix.AF_INET),
-		"tcp6":       sockets(unix.IPPROTO_TCP, unix.AF_INET6),
-		"udp":        sockets(unix.IPPROTO_UDP, unix.AF_INET),
-		"udp6":       sockets(unix.IPPROTO_UDP, unix.AF_INET6),
-		"icmp":       sockets(unix.IPPROTO_ICMP, unix.AF_INET),
-		"icmp6":      sockets(unix.IPPROTO_ICMPV6, unix.AF_INET6),
-		"raw":        sockets(protocolRaw, unix.AF_INET),
-		"raw6":       sockets(protocolRaw, unix.AF_INET6),
-		"udplite":    func() string { return udpHeader4 },
-		"udplite6":   func() string { return udpHeader6 },
-		"dev":        n.procDev,
-		"route":      n.procRoute,
-		"ipv6_route": n.procRoute6,
-		"if_inet6":   n.procAddresses6,
-		"arp":        n.procARP,
-		"snmp":       n.procSNMP,
-		"sockstat":   n.procSockstat,
-		"sockstat6":  n.procSockstat6,
-		"packet":     procPacket,
-		"igmp":       n.procGroups,
-		"igmp6":      n.procGroups6,
-		"dev_mcast":  n.procGroupsLink,
+		"tcp":          sockets(unix.IPPROTO_TCP, unix.AF_INET),
+		"tcp6":         sockets(unix.IPPROTO_TCP, unix.AF_INET6),
+		"udp":          sockets(unix.IPPROTO_UDP, unix.AF_INET),
+		"udp6":         sockets(unix.IPPROTO_UDP, unix.AF_INET6),
+		"icmp":         sockets(unix.IPPROTO_ICMP, unix.AF_INET),
+		"icmp6":        sockets(unix.IPPROTO_ICMPV6, unix.AF_INET6),
+		"raw":          sockets(protocolRaw, unix.AF_INET),
+		"raw6":         sockets(protocolRaw, unix.AF_INET6),
+		"udplite":      func() string { return udpHeader4 },
+		"udplite6":     func() string { return udpHeader6 },
+		"dev":          n.procDev,
+		"route":        n.procRoute,
+		"ipv6_route":   n.procRoute6,
+		"if_inet6":     n.procAddresses6,
+		"arp":          n.procARP,
+		"snmp":         n.procSNMP,
+		"sockstat":     n.procSockstat,
+		"sockstat6":    n.procSockstat6,
+		"packet":       procPacket,
+		"snmp6":        n.procSNMP6,
+		"netstat":      n.procNetstat,
+		"fib_trie":     n.procFibTrie,
+		"fib_triestat": n.procFibTrieStat,
+		"igmp":         n.procGroups,
+		"igmp6":        n.procGroups6,
+		"dev_mcast":    n.procGroupsLink,
+		"ptype":        n.procPacketTypes,
+		"softnet_stat": n.procSoftnet,
+		"protocols":    n.procProtocols,
+		"psched":       func() string { return "000003e8 00000040 000f4240 3b9aca00\n" }, // clocks count nanoseconds
+		// Of these there is never one.
+		"anycast6":      func() string { return "" },
+		"ip6_flowlabel": func() string { return "Label S Owner  Users  Linger Expires  Dst                              Opt\n" },
+		"rt_cache": func() string {
+			return fmt.Sprintf("%-127s\n", "Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\tIRTT\tTOS\tHHRef\tHHUptod\tSpecDst")
+		},
 		"wireless": func() string {
 			return "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n"
 		},
@@ -62,8 +75,13 @@ const (
 	udpHeader6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
 )
 
-// stateListen is TCP_LISTEN.
-const stateListen = 10
+// States of TCP as Linux numbers them (include/net/tcp_states.h).
+const (
+	stateEstablished = 1
+	stateSynRecv     = 3
+	stateTimeWait    = 6
+	stateListen      = 10
+)
 
 // procAddress writes an address as these files do: words as the machine holds them.
 func procAddress(family int, a tcpip.FullAddress) string {
@@ -238,43 +256,6 @@ func (n *Network) procRoute() string {
 	return b.String()
 }
 
-func (n *Network) procRoute6() string {
-	var b strings.Builder
-	for _, r := range n.Stack().GetRouteTable() {
-		to := r.Destination.ID()
-		if to.Len() != header.IPv6AddressSize {
-			continue
-		}
-		flags, gateway := routeUp, make([]byte, 16)
-		if r.Gateway.Len() == header.IPv6AddressSize {
-			flags |= routeGateway
-			gateway = r.Gateway.AsSlice()
-		}
-		fmt.Fprintf(&b, "%x %02x %032x 00 %x %08x %08x %08x %08x %8s\n", to.AsSlice(), r.Destination.Prefix(), 0, gateway, 1024, 1, 0, flags, n.Stack().FindNICNameFromID(r.NIC))
-	}
-	return b.String()
-}
-
-func (n *Network) procAddresses6() string {
-	var b strings.Builder
-	for _, i := range n.Interfaces() {
-		for _, a := range i.Addresses {
-			if a.Protocol != ipv6.ProtocolNumber {
-				continue
-			}
-			scope, address := 0, a.AddressWithPrefix.Address
-			switch {
-			case address == header.IPv6Loopback:
-				scope = 0x10
-			case header.IsV6LinkLocalUnicastAddress(address):
-				scope = 0x20
-			}
-			fmt.Fprintf(&b, "%x %02x %02x %02x %02x %8s\n", address.AsSlice(), i.Index, a.AddressWithPrefix.PrefixLen, scope, unix.IFA_F_PERMANENT, i.Name)
-		}
-	}
-	return b.String()
-}
-
 func (n *Network) procARP() string {
 	var b strings.Builder
 	b.WriteString("IP address       HW type     Flags       HW address            Mask     Device\n")
@@ -294,36 +275,33 @@ func (n *Network) procARP() string {
 	return b.String()
 }
 
-func (n *Network) procSNMP() string {
-	s := n.Stack().Stats()
-	var b strings.Builder
-	v := func(c *tcpip.StatCounter) uint64 { return c.Value() }
-	fmt.Fprintf(&b, "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n"+
-		"Ip: 2 64 %d %d %d 0 0 0 %d %d 0 0 0 0 0 0 0 0 0\n", v(s.IP.PacketsReceived), v(s.IP.MalformedPacketsReceived), v(s.IP.InvalidDestinationAddressesReceived),
-		v(s.IP.PacketsDelivered), v(s.IP.PacketsSent))
-	fmt.Fprintf(&b, "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts InCsumErrors\n"+
-		"Tcp: 1 200 120000 -1 %d %d %d %d %d %d %d %d %d %d %d\n", v(s.TCP.ActiveConnectionOpenings), v(s.TCP.PassiveConnectionOpenings), v(s.TCP.FailedConnectionAttempts),
-		v(s.TCP.EstablishedResets), v(s.TCP.CurrentEstablished), v(s.TCP.ValidSegmentsReceived), v(s.TCP.SegmentsSent), v(s.TCP.Retransmits),
-		v(s.TCP.InvalidSegmentsReceived), v(s.TCP.ResetsSent), v(s.TCP.ChecksumErrors))
-	fmt.Fprintf(&b, "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\nUdp: %d %d %d %d %d 0 %d 0 0\n",
-		v(s.UDP.PacketsReceived), v(s.UDP.UnknownPortErrors), v(s.UDP.MalformedPacketsReceived), v(s.UDP.PacketsSent), v(s.UDP.ReceiveBufferErrors), v(s.UDP.ChecksumErrors))
-	return b.String()
-}
-
 func (n *Network) countSockets(protocol, family int) int { return len(n.Sockets(protocol, family)) }
 
 func (n *Network) procSockstat() string {
-	t := n.Sockets(unix.IPPROTO_TCP, unix.AF_INET)
-	inuse, waiting := 0, 0
-	for _, i := range t {
-		if i.State == 6 {
-			waiting++
-		} else {
-			inuse++
+	inuse, waiting, orphans, all := 0, 0, 0, 0
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		for _, e := range net.Open(family) {
+			if _, typ, _ := e.Socket.Kind(); typ == unix.SOCK_STREAM {
+				all++
+			}
+		}
+		for _, i := range n.Sockets(unix.IPPROTO_TCP, family) {
+			switch {
+			case i.State == stateTimeWait:
+				waiting++
+				continue
+			case i.Owner.Inode == 0 && i.State != stateSynRecv && i.State != stateEstablished:
+				orphans++
+				all++
+			}
+			if family == unix.AF_INET {
+				inuse++
+			}
 		}
 	}
-	return fmt.Sprintf("sockets: used %d\nTCP: inuse %d orphan 0 tw %d alloc %d mem 0\nUDP: inuse %d mem 0\nUDPLITE: inuse 0\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n",
-		net.Count(), inuse, waiting, inuse, n.countSockets(unix.IPPROTO_UDP, unix.AF_INET), n.countSockets(protocolRaw, unix.AF_INET))
+	return fmt.Sprintf("sockets: used %d\nTCP: inuse %d orphan %d tw %d alloc %d mem %d\nUDP: inuse %d mem %d\nUDPLITE: inuse 0\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n",
+		net.Count(), inuse, orphans, waiting, all, n.queuedPages(unix.IPPROTO_TCP), n.countSockets(unix.IPPROTO_UDP, unix.AF_INET),
+		n.queuedPages(unix.IPPROTO_UDP), n.countSockets(protocolRaw, unix.AF_INET))
 }
 
 func (n *Network) procSockstat6() string {
@@ -346,4 +324,9 @@ func procPacket() string {
 		fmt.Fprintf(&b, "%016x %-6d %-4d %04x   %-5d %1d %-6d %-6d %-6d\n", 0, 3, typ, uint16(protocol), nic, 1, queued, e.UID, e.Inode)
 	}
 	return b.String()
+}
+
+// ProcFolders returns what makes the files of folders of /proc/net, by their names.
+func (n *Network) ProcFolders() map[string]func() map[string]func() string {
+	return map[string]func() map[string]func() string{"dev_snmp6": n.interfaceSNMP6}
 }

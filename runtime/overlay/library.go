@@ -122,7 +122,7 @@ var edits = []edit{
 	{"pkg/tcpip/stack/nic.go", "	nic.linkResQueue.init(nic)\n", "	nic.linkResQueue.init(nic)\n	if opts.QDisc == nil {\n		nic.frames, _ = ep.(FrameWriter)\n	}\n"},
 	// Who sees the packets of an interface is known, and who sees those of all.
 	{"pkg/tcpip/stack/stack.go", "	demux *transportDemuxer\n", "	demux *transportDemuxer\n\n	watchers watchers\n	flows    flows\n"},
-	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n	arrivals  arrivals\n	blocks    blocks\n"},
+	{"pkg/tcpip/stack/nic.go", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n", "	packetEPs map[tcpip.NetworkProtocolNumber]*packetEndpointList\n	watched   atomicbitops.Bool\n	arrivals  arrivals\n	blocks    blocks\n	inside    insideCounts\n"},
 	{"pkg/tcpip/stack/nic.go", "	eps.add(ep)\n", "	eps.add(ep)\n	n.watch()\n"},
 	{"pkg/tcpip/stack/nic.go", "		delete(n.packetEPs, netProto)\n	}\n", "		delete(n.packetEPs, netProto)\n	}\n	n.watch()\n"},
 	// rawprotocols.go: raw endpoints of any protocol.

@@ -58,6 +58,7 @@ var selfChecking = []struct {
 	{"network", "datagrams", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "multicasts", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "netlinks", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
+	{"network", "netfiles", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "filters", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "shortways", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},
 	{"network", "loopback", []kind{staticPIE, musl}, 128, nil, 2 * time.Minute},

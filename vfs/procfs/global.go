@@ -105,6 +105,14 @@ func (f *FS) addGlobal(top *dir) {
 		for name, content := range f.config.Net {
 			own.file(name, func(*vfs.Context) string { return content() })
 		}
+		for name, files := range f.config.NetFolders {
+			folder := own.sub(name)
+			folder.fill = func() {
+				for name, content := range files() {
+					folder.file(name, func(*vfs.Context) string { return content() })
+				}
+			}
+		}
 	}
 	top.constant("cmdline", f.config.CommandLine)
 	top.file("cpuinfo", func(*vfs.Context) string {
@@ -505,4 +513,36 @@ func (f *FS) addSys(top *dir) {
 	top.sub("block")
 	top.sub("bus")
 	top.sub("dev")
+	for _, name := range []string{"devices", "class", "bus"} {
+		top.sub(name).fill = func() { f.devicesOnce.Do(func() { f.addDevices(top) }) }
+	}
+}
+
+// addDevices adds to /sys what is of devices.
+func (f *FS) addDevices(top *dir) {
+	if f.devices == nil {
+		return
+	}
+	for _, e := range f.devices() {
+		d, path := top, e.Path
+		for {
+			name, rest, more := strings.Cut(path, "/")
+			if !more {
+				break
+			}
+			d, path = d.sub(name), rest
+		}
+		if e.Target != "" {
+			d.put(path, f.newLink(f.newIno(), func(*vfs.Context) (string, error) { return e.Target, nil }))
+			continue
+		}
+		t := f.newText(f.newIno(), 0o444, func(*vfs.Context) ([]byte, error) {
+			s, err := e.Get()
+			return []byte(s), err
+		})
+		if e.Set != nil {
+			t.writable(e.Set)
+		}
+		d.put(path, t)
+	}
 }

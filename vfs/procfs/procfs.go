@@ -27,6 +27,8 @@ type Config struct {
 	CPUInfo func() string
 	// Net is /proc/net: names of files and what makes their content.
 	Net map[string]func() string
+	// NetFolders are the folders of /proc/net. What is in one is asked for when somebody looks for the first time.
+	NetFolders map[string]func() map[string]func() string
 	// NetSettings are the files of /proc/sys/net that can be set.
 	NetSettings []Setting
 	// Elver is /proc/elver: names of files and what makes their content.
@@ -51,6 +53,9 @@ type FS struct {
 	dev    uint64
 	root   *vfs.Dentry
 
+	devices     func() []Entry // of /sys
+	devicesOnce sync.Once
+
 	mu      sync.Mutex
 	lastIno uint64
 	values  map[string]string // of files under sys that can be written
@@ -65,9 +70,19 @@ func New(config Config) *FS {
 	return f
 }
 
-// NewSys returns a /sys.
-func NewSys() *FS {
-	f := &FS{name: "sysfs", magic: unix.SYSFS_MAGIC, dev: vfs.NewDev(), values: make(map[string]string)}
+// Entry is a file of /sys: its path there, what makes its content, and what takes what is written to it, nil if
+// nothing can be; or a link, if Target is not empty.
+type Entry struct {
+	Path   string
+	Get    func() (string, error)
+	Set    func(c *vfs.Context, value string) error
+	Target string
+}
+
+// NewSys returns a /sys. devices makes what is of the machine's devices in its folders devices, class and bus when
+// somebody looks there for the first time; nil: there is nothing.
+func NewSys(devices func() []Entry) *FS {
+	f := &FS{name: "sysfs", magic: unix.SYSFS_MAGIC, dev: vfs.NewDev(), values: make(map[string]string), devices: devices}
 	top := f.static()
 	top.fill = func() { f.addSys(top) }
 	f.root = vfs.NewRoot(top)

@@ -23,7 +23,7 @@ func newProcess(t *testing.T) (*vfs.Context, *kernel.Thread) {
 	k := kernel.New(kernel.Config{Syscall: func(*kernel.Thread) {}})
 	files := vfs.NewFiles(ns)
 	boot := vfs.BootContext(files)
-	for point, fs := range map[string]*FS{"/proc": New(Config{Kernel: k, Random: func(p []byte) { clear(p) }}), "/sys": NewSys()} {
+	for point, fs := range map[string]*FS{"/proc": New(Config{Kernel: k, Random: func(p []byte) { clear(p) }}), "/sys": NewSys(nil)} {
 		at, err := boot.Walk(vfs.AtCWD, point, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -233,5 +233,65 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := c.OpenFile(vfs.AtCWD, "/proc/99999", unix.O_RDONLY, 0); err != unix.ENOENT {
 		t.Error(err)
+	}
+}
+
+// TestDevices has files and links of devices, which are asked for once, and folders below net.
+func TestDevices(t *testing.T) {
+	asked, value := 0, "1500"
+	sys := NewSys(func() []Entry {
+		asked++
+		return []Entry{
+			{Path: "devices/virtual/net/lo/mtu", Get: func() (string, error) { return value + "\n", nil }, Set: func(_ *vfs.Context, v string) error {
+				value = v
+				return nil
+			}},
+			{Path: "devices/virtual/net/lo/speed", Get: func() (string, error) { return "", unix.EINVAL }},
+			{Path: "class/net/lo", Target: "../../devices/virtual/net/lo"},
+		}
+	})
+	folders := map[string]func() map[string]func() string{"dev_snmp6": func() map[string]func() string {
+		return map[string]func() string{"lo": func() string { return "ifIndex 1\n" }}
+	}}
+	proc := New(Config{Net: map[string]func() string{"dev": func() string { return "" }}, NetFolders: folders})
+	root := tmpfs.New(tmpfs.Options{})
+	ns := vfs.NewNamespace(root.Root(), "rootfs")
+	c := vfs.BootContext(vfs.NewFiles(ns))
+	for point, fs := range map[string]*FS{"/proc": proc, "/sys": sys} {
+		root.Add(point, unix.S_IFDIR|0o755, 0, 0, 0)
+		at, err := c.Walk(vfs.AtCWD, point, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ns.Attach(at, fs.Root(), fs.Type(), unix.MS_NOSUID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 0 {
+		t.Error("devices are asked for though nobody looks")
+	}
+	if got := read(t, c, "/sys/class/net/lo/mtu"); got != "1500\n" {
+		t.Errorf("the file has %q", got)
+	}
+	d, err := c.OpenFile(vfs.AtCWD, "/sys/class/net/lo/mtu", unix.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := mm.KernelBuffer([]byte("1400"))
+	if _, err := d.File().Write(c, &b, 0); err != nil {
+		t.Error(err)
+	}
+	d.Decref()
+	if got := read(t, c, "/sys/devices/virtual/net/lo/mtu"); got != "1400\n" {
+		t.Errorf("after a write the file has %q", got)
+	}
+	if _, err := c.OpenFile(vfs.AtCWD, "/sys/class/net/lo/speed", unix.O_WRONLY, 0); err != unix.EACCES {
+		t.Errorf("opening a file to write that can't be written: %v", err)
+	}
+	if asked != 1 {
+		t.Errorf("devices were asked for %d times", asked)
+	}
+	if got := read(t, c, "/proc/net/dev_snmp6/lo"); got != "ifIndex 1\n" {
+		t.Errorf("the file in a folder of net has %q", got)
 	}
 }

@@ -23,10 +23,12 @@ type Config struct {
 	Random      func(p []byte)
 	CommandLine string
 	CPUInfo     func() string
-	Elver       map[string]func() string // of /proc/elver
-	Net         map[string]func() string // of /proc/net
-	NetSettings []procfs.Setting         // of /proc/sys/net
-	DropNames   func()                   // gives back what file systems keep of names beside dentries
+	Elver       map[string]func() string                   // of /proc/elver
+	Net         map[string]func() string                   // of /proc/net
+	NetFolders  map[string]func() map[string]func() string // of /proc/net
+	NetSettings []procfs.Setting                           // of /proc/sys/net
+	SysDevices  func() []procfs.Entry                      // of /sys
+	DropNames   func()                                     // gives back what file systems keep of names beside dentries
 }
 
 // ttyGroup is Debian's group tty, which terminals belong to so that others may write to them.
@@ -35,8 +37,8 @@ const ttyGroup = 5
 // Populate mounts them in c's namespace, over any root, and makes their types known to mount(2).
 func Populate(c *vfs.Context, config Config) error {
 	dev := config.Dev
-	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver, Net: config.Net, NetSettings: config.NetSettings, DropNames: config.DropNames})
-	sys := procfs.NewSys()
+	proc := procfs.New(procfs.Config{Kernel: config.Kernel, Random: config.Random, CommandLine: config.CommandLine, CPUInfo: config.CPUInfo, Elver: config.Elver, Net: config.Net, NetFolders: config.NetFolders, NetSettings: config.NetSettings, DropNames: config.DropNames})
+	sys := procfs.NewSys(config.SysDevices)
 	memory := tmpfs.Options{Device: dev.OpenDevice}
 	shared := tmpfs.Options{Mode: 0o1777, Device: dev.OpenDevice}
 	for _, m := range []struct {

@@ -14,6 +14,7 @@ package virtio
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,6 +105,15 @@ type Device struct {
 
 // String says which device it is, for reports.
 func (d *Device) String() string { return fmt.Sprintf("virtio device of type %d at %v", d.Type, d.t) }
+
+// Bus returns which function of PCI the device is, as Linux writes it: "0000:00:03.0"; "" for one that isn't on PCI.
+func (d *Device) Bus() string {
+	place, on := strings.CutPrefix(d.t.String(), "pci ")
+	if !on {
+		return ""
+	}
+	return place
+}
 
 // Claim reserves the device for a driver, and returns false if it has one.
 func (d *Device) Claim() bool { return d.claimed.CompareAndSwap(false, true) }

@@ -39,10 +39,29 @@ func (r *Route) CountInside(bytes int) {
 	n.stats.tx.bytes.IncrementBy(uint64(bytes))
 	n.stats.rx.packets.Increment()
 	n.stats.rx.bytes.IncrementBy(uint64(bytes))
-	ip := &n.stack.stats.IP
-	ip.PacketsSent.Increment()
-	ip.PacketsReceived.Increment()
-	ip.PacketsDelivered.Increment()
+	if r.NetProto() == header.IPv4ProtocolNumber {
+		n.inside.ipv4.Increment()
+	} else {
+		n.inside.ipv6.Increment()
+	}
+}
+
+// insideCounts says how many packets of an interface were not made, and so count neither as sent nor as received in
+// the statistics of its network endpoints.
+type insideCounts struct{ ipv4, ipv6 tcpip.StatCounter }
+
+// CountedInside returns how many packets of a protocol CountInside counted on an interface.
+func (s *Stack) CountedInside(id tcpip.NICID, protocol tcpip.NetworkProtocolNumber) uint64 {
+	s.mu.RLock()
+	n, ok := s.nics[id]
+	s.mu.RUnlock()
+	switch {
+	case !ok:
+		return 0
+	case protocol == header.IPv4ProtocolNumber:
+		return n.inside.ipv4.Value()
+	}
+	return n.inside.ipv6.Value()
 }
 
 // watch is called when the packet endpoints of an interface have changed. Precondition: packetEPsMu is held.
