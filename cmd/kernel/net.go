@@ -169,15 +169,19 @@ func configure(network *inet.Network, nic tcpip.NICID, name string, l *inet.Leas
 		servers = append(servers, server.String())
 	}
 	if len(servers) > 0 {
-		provideNameServers(c, l.Domain, servers)
+		search := strings.Join(l.Search, " ")
+		if search == "" {
+			search = l.Domain
+		}
+		provideNameServers(c, search, servers)
 	}
 }
 
 // provideNameServers makes /etc/resolv.conf: those that are known first count.
-func provideNameServers(c *vfs.Context, domain string, servers []string) {
+func provideNameServers(c *vfs.Context, search string, servers []string) {
 	var text strings.Builder
-	if domain != "" {
-		fmt.Fprintf(&text, "search %s\n", domain)
+	if search != "" {
+		fmt.Fprintf(&text, "search %s\n", search)
 	}
 	for _, server := range servers {
 		fmt.Fprintf(&text, "nameserver %s\n", server)

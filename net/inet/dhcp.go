@@ -30,6 +30,7 @@ const (
 	optionHost, optionDomain              = 12, 15
 	optionAddress, optionLease            = 50, 51
 	optionType, optionServer, optionWants = 53, 54, 55
+	optionSearch                          = 119 // RFC 3397
 	optionEnd                             = 255
 
 	dhcpDiscover, dhcpOffer, dhcpRequest, dhcpAck, dhcpNak = 1, 2, 3, 5, 6
@@ -42,6 +43,7 @@ type Lease struct {
 	DNS      []tcpip.Address
 	Hostname string
 	Domain   string
+	Search   []string      // domains that names without one are looked up in; none: Domain
 	Duration time.Duration // 0: for ever
 
 	server tcpip.Address
@@ -159,7 +161,7 @@ func (c *dhcpClient) send(typ byte, about *Lease) error {
 		m = append(append(m, optionAddress, 4), about.Address.Address.AsSlice()...)
 		m = append(append(m, optionServer, 4), about.server.AsSlice()...)
 	}
-	m = append(m, optionWants, 6, optionMask, optionRouter, optionDNS, optionHost, optionDomain, optionLease, optionEnd)
+	m = append(m, optionWants, 7, optionMask, optionRouter, optionDNS, optionHost, optionDomain, optionSearch, optionLease, optionEnd)
 	m = append(m, make([]byte, max(dhcpSmallest-len(m), 0))...)
 
 	p := make([]byte, header.IPv4MinimumSize+header.UDPMinimumSize, header.IPv4MinimumSize+header.UDPMinimumSize+len(m))
@@ -198,6 +200,7 @@ func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
 		return nil, 0, false
 	}
 	l = &Lease{Address: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte(p[16:20])), PrefixLen: 24}}
+	var search []byte
 	for p = p[dhcpFixed+4:]; len(p) > 0 && p[0] != optionEnd; {
 		if p[0] == 0 { // a pad
 			p = p[1:]
@@ -223,6 +226,8 @@ func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
 			l.Hostname = dhcpName(value)
 		case option == optionDomain:
 			l.Domain = dhcpName(value)
+		case option == optionSearch: // a long list comes in several of them
+			search = append(search, value...)
 		case option == optionLease && len(value) == 4:
 			if seconds := binary.BigEndian.Uint32(value); seconds != ^uint32(0) {
 				l.Duration = time.Duration(seconds) * time.Second
@@ -231,7 +236,54 @@ func parseDHCP(p []byte, id uint32) (l *Lease, typ byte, ok bool) {
 			l.server = tcpip.AddrFrom4([4]byte(value))
 		}
 	}
+	l.Search = searchList(search)
 	return l, typ, typ != 0
+}
+
+// mostSearched is how many domains of a search list are used: names that share their ends take two bytes each.
+const mostSearched = 32
+
+// searchList reads a list of domains (RFC 3397), up to the first that is broken or no name of a host's.
+func searchList(b []byte) (names []string) {
+	for at := 0; at < len(b) && len(names) < mostSearched; {
+		name, end := domain(b, at)
+		if name = dhcpName([]byte(name)); name == "" {
+			break
+		}
+		names = append(names, name)
+		at = end
+	}
+	return names
+}
+
+// domain reads a domain name as in messages of DNS (RFC 1035, 4.1.4), and returns where it ends: nothing if it is broken.
+func domain(b []byte, at int) (name string, end int) {
+	const longest = 253
+	for least := at; at < len(b) && len(name) <= longest+1; {
+		size := int(b[at])
+		switch {
+		case size == 0:
+			if end == 0 {
+				end = at + 1
+			}
+			return strings.TrimSuffix(name, "."), end
+		case size < 64 && at+1+size <= len(b):
+			name += string(b[at+1:at+1+size]) + "."
+			at += 1 + size
+		case size >= 0xc0 && at+2 <= len(b):
+			if end == 0 {
+				end = at + 2
+			}
+			// The rest is that of a name before: so this ends.
+			if at = (size&0x3f)<<8 | int(b[at+1]); at >= least {
+				return "", 0
+			}
+			least = at
+		default:
+			return "", 0
+		}
+	}
+	return "", 0
 }
 
 // Configure gives the interface the lease's address and routes.

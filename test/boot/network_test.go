@@ -40,6 +40,18 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// TestSearchList has DHCP bring the domains that names are looked up in.
+func TestSearchList(t *testing.T) {
+	t.Parallel()
+	r := vm{
+		program: build(t, staticPIE, "show"), args: "/etc/resolv.conf", mem: 64,
+		qemu: []string{"-netdev", "user,id=net,dnssearch=eng.example.com,dnssearch=lab.example.com", "-device", "virtio-net-pci,netdev=net"},
+	}.run(t)
+	if want := "search eng.example.com lab.example.com\nnameserver 10.0.2.3\n"; r.stdout != want || r.status != 0 || r.stderr != "" {
+		t.Errorf("wanted %q\n%v", want, r)
+	}
+}
+
 // fetch gets a page, from when the server is there.
 func fetch(t *testing.T, url string) string {
 	t.Helper()
