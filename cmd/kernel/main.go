@@ -69,6 +69,10 @@ func view(pa uint64, n int) ([]byte, bool) {
 // leastHeap is how much memory the Go runtime may always take, in bytes.
 const leastHeap = 6 << 20
 
+// heapShare says how much of a large machine's memory the heap has before the collector first looks at it: one part in
+// heapShare. A collection costs about the same whatever has been allocated since the last.
+const heapShare = 32
+
 // limitHeap keeps the Go heap small beside the program: the smaller the machine, the harder the
 // collector works.
 func limitHeap() {
@@ -78,6 +82,8 @@ func limitHeap() {
 		debug.SetGCPercent(25)
 	case total < 128<<20:
 		debug.SetGCPercent(50)
+	default:
+		metal.SetLeastHeap(total / heapShare)
 	}
 	// The limit counts what the runtime needs for itself too: below leastHeap it would do nothing but collect.
 	debug.SetMemoryLimit(int64(max(total/2, leastHeap)))

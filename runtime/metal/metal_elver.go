@@ -79,6 +79,9 @@ func MapDevice(pa uint64, n int) uintptr
 // every address space shares.
 func KernelRoot() uint64
 
+// SetLeastHeap has the garbage collector leave the kernel's heap alone until it has n bytes. SetGCPercent undoes it.
+func SetLeastHeap(n uint64)
+
 // TSC returns the time stamp counter.
 func TSC() uint64
 

@@ -275,3 +275,15 @@ func metal_MachineSize() uint64 {
 	b := &metalBootInfo
 	return uint64(b.lowTop + max(b.top, metalBootMap) - metalBootMap)
 }
+
+// metal_SetLeastHeap has the collector leave the heap alone until it has n bytes, as it does by itself until 4 MiB.
+//
+//go:linkname metal_SetLeastHeap elver/runtime/metal.SetLeastHeap
+func metal_SetLeastHeap(n uint64) {
+	systemstack(func() {
+		lock(&mheap_.lock)
+		gcController.heapMinimum = n
+		gcControllerCommit()
+		unlock(&mheap_.lock)
+	})
+}
