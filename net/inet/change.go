@@ -3,7 +3,6 @@ package inet
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -20,8 +19,8 @@ import (
 type Event struct {
 	Type      uint16
 	Interface int
-	Address   tcpip.ProtocolAddress
-	Route     tcpip.Route
+	Address   Address
+	Route     Route
 }
 
 // Follow has f called for each change of the network. It is called before the first.
@@ -41,87 +40,109 @@ func protocolOf(a tcpip.Address) tcpip.NetworkProtocolNumber {
 	return ipv6.ProtocolNumber
 }
 
-// AddAddress gives an interface an address, and the machine the route to its subnet: EEXIST, ENODEV.
+// AddAddress gives an interface an address with its subnet's broadcast address, and the machine the route to the subnet:
+// EEXIST, ENODEV.
 func (n *Network) AddAddress(nic tcpip.NICID, a tcpip.AddressWithPrefix) error {
+	var about AddressInfo
+	if a.Address.Len() == header.IPv4AddressSize && a.PrefixLen < 31 {
+		about.Broadcast = tcpip.AddrFrom4(Broadcast(a))
+	}
+	return n.AddAddressWith(nic, a, about)
+}
+
+// AddAddressWith is AddAddress for who knows more about the address.
+func (n *Network) AddAddressWith(nic tcpip.NICID, a tcpip.AddressWithPrefix, about AddressInfo) error {
 	p := tcpip.ProtocolAddress{Protocol: protocolOf(a.Address), AddressWithPrefix: a}
 	if err := n.Stack().AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
 		return errnoOf(err)
 	}
-	n.tell(Event{Type: unix.RTM_NEWADDR, Interface: int(nic), Address: p})
-	if a.PrefixLen < a.Address.BitLen() {
-		if err := n.AddRoute(tcpip.Route{Destination: a.Subnet(), NIC: nic}); err != nil && err != unix.EEXIST {
-			return err
+	n.mu.Lock()
+	if n.addresses == nil {
+		n.addresses = map[addressKey]AddressInfo{}
+	}
+	n.addresses[addressKey{nic, a.Address}] = about
+	n.mu.Unlock()
+	n.tellAddress(unix.RTM_NEWADDR, nic, Address{ProtocolAddress: p, AddressInfo: about})
+	if p.Protocol == ipv6.ProtocolNumber { // which may not be listed yet: somebody else could have it
+		if info, ok := n.Stack().SingleNICInfo(nic); ok && info.Flags.Running {
+			return n.addConnected(nic, a)
+		}
+		return nil
+	}
+	return n.addConnectedTo(nic, func(b Address) bool { return b.AddressWithPrefix == a })
+}
+
+// addConnectedTo adds the routes to the subnets of those addresses of an interface that match, if it is up.
+func (n *Network) addConnectedTo(nic tcpip.NICID, match func(Address) bool) error {
+	for _, i := range n.Interfaces() {
+		if i.Index != int(nic) || !i.Up {
+			continue
+		}
+		for _, a := range i.Addresses {
+			if a.Secondary || !match(a) {
+				continue
+			}
+			if err := n.addConnected(nic, a.AddressWithPrefix); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// RemoveAddress undoes AddAddress: EADDRNOTAVAIL, ENODEV.
+// tellAddress tells of an address that came or went.
+func (n *Network) tellAddress(typ uint16, nic tcpip.NICID, a Address) {
+	n.tell(Event{Type: typ, Interface: int(nic), Address: a})
+}
+
+// RemoveAddress undoes AddAddress. With the first address of a subnet of IPv4, its others go, as on Linux unless
+// promote_secondaries is set: EADDRNOTAVAIL, ENODEV.
 func (n *Network) RemoveAddress(nic tcpip.NICID, a tcpip.AddressWithPrefix) error {
-	if err := n.Stack().RemoveAddress(nic, a.Address); err != nil {
-		if _, unknown := err.(*tcpip.ErrBadLocalAddress); unknown {
-			return unix.EADDRNOTAVAIL
+	var gone []Address
+	left := 0 // of IPv4
+	for _, i := range n.Interfaces() {
+		if i.Index != int(nic) {
+			continue
 		}
-		return errnoOf(err)
+		for _, b := range i.Addresses {
+			if b.Protocol == ipv4.ProtocolNumber {
+				left++
+			}
+			if b.AddressWithPrefix == a || len(gone) > 0 && !gone[0].Secondary && b.Secondary && b.AddressWithPrefix.Subnet() == gone[0].AddressWithPrefix.Subnet() {
+				gone = append(gone, b)
+			}
+		}
 	}
-	p := tcpip.ProtocolAddress{Protocol: protocolOf(a.Address), AddressWithPrefix: a}
-	n.tell(Event{Type: unix.RTM_DELADDR, Interface: int(nic), Address: p})
-	n.RemoveRoutes(func(r tcpip.Route) bool {
-		return r.NIC == nic && r.Gateway.Len() == 0 && r.Destination.Equal(a.Subnet()) && nic != LoopbackNIC
-	})
+	if len(gone) == 0 {
+		if !n.Stack().HasNIC(nic) {
+			return unix.ENODEV
+		}
+		return unix.EADDRNOTAVAIL
+	}
+	for _, b := range gone {
+		a := b.AddressWithPrefix
+		if err := n.Stack().RemoveAddress(nic, a.Address); err != nil {
+			if _, unknown := err.(*tcpip.ErrBadLocalAddress); unknown {
+				return unix.EADDRNOTAVAIL
+			}
+			return errnoOf(err)
+		}
+		n.mu.Lock()
+		delete(n.addresses, addressKey{nic, a.Address})
+		n.mu.Unlock()
+		n.tellAddress(unix.RTM_DELADDR, nic, b)
+		if b.Protocol == ipv4.ProtocolNumber {
+			left--
+		}
+		n.RemoveRoutes(func(r Route) bool {
+			return r.SourceHint.Len() != 0 && r.SourceHint == a.Address || r.NIC == nic && left == 0 && b.Protocol == ipv4.ProtocolNumber && r.Family() == unix.AF_INET ||
+				r.NIC == nic && !b.Secondary && r.Protocol == unix.RTPROT_KERNEL && r.Gateway.Len() == 0 && r.Destination.Equal(a.Subnet())
+		})
+	}
 	return nil
 }
 
-// maxRoutes is how many routes there may be.
-const maxRoutes = 4096
-
-// AddRoute adds a route: EEXIST, ENODEV, ENETUNREACH for a gateway that no route leads to, ENOBUFS.
-func (n *Network) AddRoute(r tcpip.Route) error {
-	s := n.Stack()
-	n.routesMu.Lock()
-	defer n.routesMu.Unlock()
-	table := s.GetRouteTable()
-	if len(table) >= maxRoutes {
-		return unix.ENOBUFS
-	}
-	if r.Gateway.Len() != 0 && r.NIC == 0 {
-		at := slices.IndexFunc(table, func(t tcpip.Route) bool { return t.Gateway.Len() == 0 && t.Destination.Contains(r.Gateway) })
-		if at < 0 {
-			return unix.ENETUNREACH
-		}
-		r.NIC = table[at].NIC
-	}
-	for _, t := range table {
-		if t.NIC == r.NIC && t.Destination.Equal(r.Destination) && t.Gateway == r.Gateway {
-			return unix.EEXIST
-		}
-	}
-	if !s.HasNIC(r.NIC) {
-		return unix.ENODEV
-	}
-	s.AddRoute(r)
-	n.tell(Event{Type: unix.RTM_NEWROUTE, Interface: int(r.NIC), Route: r})
-	return nil
-}
-
-// RemoveRoutes removes the routes that match, and returns how many.
-func (n *Network) RemoveRoutes(match func(tcpip.Route) bool) int {
-	n.routesMu.Lock()
-	defer n.routesMu.Unlock()
-	var gone []tcpip.Route
-	for _, t := range n.Stack().GetRouteTable() {
-		if match(t) {
-			gone = append(gone, t)
-		}
-	}
-	n.Stack().RemoveRoutes(match)
-	for _, r := range gone {
-		n.tell(Event{Type: unix.RTM_DELROUTE, Interface: int(r.NIC), Route: r})
-	}
-	return len(gone)
-}
-
-// SetUp puts an interface up or down: ENODEV.
+// SetUp puts an interface up or down. Without it, there are no routes out of it; with it, those to its subnets: ENODEV.
 func (n *Network) SetUp(nic tcpip.NICID, up bool) error {
 	s := n.Stack()
 	info, ok := s.SingleNICInfo(nic)
@@ -137,10 +158,23 @@ func (n *Network) SetUp(nic tcpip.NICID, up bool) error {
 	} else {
 		err = s.DisableNIC(nic)
 	}
-	if err == nil {
-		n.tell(Event{Type: unix.RTM_NEWLINK, Interface: int(nic)})
+	if err != nil {
+		return errnoOf(err)
 	}
-	return errnoOf(err)
+	n.tell(Event{Type: unix.RTM_NEWLINK, Interface: int(nic)})
+	if !up {
+		n.RemoveRoutes(func(r Route) bool { return r.NIC == nic })
+		return nil
+	}
+	if !info.Flags.Loopback {
+		n.addLinkLocal(nic)
+	}
+	return n.addConnectedTo(nic, func(Address) bool { return true })
+}
+
+// addLinkLocal adds the route to the neighbours' addresses that IPv6 gives each of them.
+func (n *Network) addLinkLocal(nic tcpip.NICID) {
+	n.addConnected(nic, tcpip.AddressWithPrefix{Address: header.IPv6LinkLocalPrefix.Address, PrefixLen: header.IPv6LinkLocalPrefix.PrefixLen})
 }
 
 // change answers the requests of netdevice(7) that change something: EPERM, EINVAL, ENODEV, EADDRNOTAVAIL.
@@ -220,7 +254,11 @@ func (n *Network) routeRequest(c *vfs.Context, number uint32, arg uint64) error 
 	if flags&routeHost != 0 {
 		prefix = 32
 	}
-	r := tcpip.Route{Destination: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte(to[4:8])), PrefixLen: prefix}.Subnet()}
+	var r Route
+	r.Destination = tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte(to[4:8])), PrefixLen: prefix}.Subnet()
+	if metric := binary.LittleEndian.Uint16(b[80:]); metric > 0 { // one more than it is
+		r.Metric = uint32(metric) - 1
+	}
 	if flags&routeGateway != 0 {
 		r.Gateway = tcpip.AddrFrom4([4]byte(gateway[4:8]))
 	}
@@ -240,10 +278,13 @@ func (n *Network) routeRequest(c *vfs.Context, number uint32, arg uint64) error 
 		if r.NIC == 0 && r.Gateway.Len() == 0 {
 			return unix.EINVAL
 		}
+		if r.Gateway.Len() == 0 {
+			r.Scope = unix.RT_SCOPE_LINK
+		}
 		return n.AddRoute(r)
 	}
-	gone := n.RemoveRoutes(func(t tcpip.Route) bool {
-		return t.Destination.Equal(r.Destination) && (r.NIC == 0 || t.NIC == r.NIC) && (r.Gateway.Len() == 0 || t.Gateway == r.Gateway)
+	gone := n.RemoveRoutes(func(t Route) bool {
+		return t.Table == unix.RT_TABLE_MAIN && t.Destination.Equal(r.Destination) && (r.NIC == 0 || t.NIC == r.NIC) && (r.Gateway.Len() == 0 || t.Gateway == r.Gateway)
 	})
 	if gone == 0 {
 		return unix.ESRCH

@@ -292,7 +292,7 @@ func (n *Network) Configure(nic tcpip.NICID, l *Lease) error {
 		return err
 	}
 	if l.Gateway.Len() != 0 {
-		return n.AddRoute(tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: l.Gateway, NIC: nic})
+		return n.AddRoute(Route{Route: tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: l.Gateway, NIC: nic}})
 	}
 	return nil
 }
@@ -328,7 +328,7 @@ func (n *Network) KeepLease(nic tcpip.NICID, l *Lease) {
 		}
 		klog.Warnf("the lease of %v is over: %v", l.Address, err)
 		n.RemoveAddress(nic, l.Address)
-		n.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == nic && l.Gateway.Len() != 0 && r.Gateway == l.Gateway })
+		n.RemoveRoutes(func(r Route) bool { return r.NIC == nic && l.Gateway.Len() != 0 && r.Gateway == l.Gateway })
 		for {
 			if renewed, err = n.AskDHCP(nic, nil); err == nil {
 				break

@@ -7,8 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 // /proc/net/fib_trie shows the routes of IPv4 as a trie with levels compressed: a node looks at several bits of an
@@ -35,46 +34,34 @@ type fibNode struct {
 	children     []*fibNode // nil where none is
 }
 
+// Names of RT_SCOPE_* and RTN_* in the file.
+var (
+	fibScopes = map[uint8]string{unix.RT_SCOPE_UNIVERSE: "universe", unix.RT_SCOPE_SITE: "site", unix.RT_SCOPE_LINK: "link",
+		unix.RT_SCOPE_HOST: "host", unix.RT_SCOPE_NOWHERE: "nowhere"}
+	fibKinds = map[uint8]string{unix.RTN_UNICAST: "UNICAST", unix.RTN_LOCAL: "LOCAL", unix.RTN_BROADCAST: "BROADCAST",
+		unix.RTN_BLACKHOLE: "BLACKHOLE", unix.RTN_UNREACHABLE: "UNREACHABLE", unix.RTN_PROHIBIT: "PROHIBIT", unix.RTN_THROW: "THROW"}
+)
+
 // fibLeaves returns where routes lead to, and the machine's own addresses.
 func (n *Network) fibLeaves() []*fibLeaf {
 	leaves := map[uint32]*fibLeaf{}
-	add := func(key uint32, prefix int, scope, kind string) {
+	for _, r := range n.Routes() {
+		if r.Family() != unix.AF_INET || !r.used() {
+			continue
+		}
+		to := r.Destination.ID().As4()
+		key := binary.BigEndian.Uint32(to[:])
 		l := leaves[key]
 		if l == nil {
 			l = &fibLeaf{key: key}
 			leaves[key] = l
 		}
-		r := fibRoute{prefix, scope, kind}
-		if !slices.Contains(l.routes, r) {
-			l.routes = append(l.routes, r)
+		scope, known := fibScopes[r.Scope]
+		if !known {
+			scope = fmt.Sprintf("scope=%d", r.Scope)
 		}
-	}
-	for _, i := range n.Interfaces() {
-		for _, a := range i.Addresses {
-			if a.Protocol != ipv4.ProtocolNumber {
-				continue
-			}
-			b := a.AddressWithPrefix.Address.As4()
-			add(binary.BigEndian.Uint32(b[:]), 32, "host", "LOCAL")
-			if a.AddressWithPrefix.PrefixLen < 31 {
-				b = Broadcast(a.AddressWithPrefix)
-				add(binary.BigEndian.Uint32(b[:]), 32, "link", "BROADCAST")
-			}
-		}
-	}
-	for _, r := range n.Stack().GetRouteTable() {
-		to := r.Destination.ID()
-		if to.Len() != header.IPv4AddressSize {
-			continue
-		}
-		b := to.As4()
-		switch key := binary.BigEndian.Uint32(b[:]); {
-		case r.NIC == LoopbackNIC:
-			add(key, r.Destination.Prefix(), "host", "LOCAL")
-		case r.Gateway.Len() == 0:
-			add(key, r.Destination.Prefix(), "link", "UNICAST")
-		default:
-			add(key, r.Destination.Prefix(), "universe", "UNICAST")
+		if f := (fibRoute{r.Destination.Prefix(), scope, fibKinds[r.Kind]}); !slices.Contains(l.routes, f) {
+			l.routes = append(l.routes, f)
 		}
 	}
 	var list []*fibLeaf

@@ -56,12 +56,15 @@ type Network struct {
 	// nameServers hears of the name servers that routers advertise, as resolv.conf(5) writes them.
 	nameServers func([]string)
 	// unique says that IPv6 addresses of cards are used when nobody else has them.
-	unique   bool
-	routesMu sync.Mutex // is held while routes change
+	unique bool
 
-	mu     sync.Mutex // guards what follows
-	next   tcpip.NICID
-	places map[tcpip.NICID]Place
+	routesMu sync.Mutex // guards routes, and is held while netstack's change
+	routes   []Route    // in the order of compare
+
+	mu        sync.Mutex // guards what follows
+	next      tcpip.NICID
+	places    map[tcpip.NICID]Place
+	addresses map[addressKey]AddressInfo // of those that programs gave
 }
 
 // Stack returns the stack, which is made at the first call.

@@ -23,21 +23,72 @@ type Interface struct {
 	MAC       tcpip.LinkAddress
 	Loopback  bool
 	Up        bool
-	Addresses []tcpip.ProtocolAddress
+	Addresses []Address
 	Stats     tcpip.NICStats
+}
+
+// Address is an address of an interface.
+type Address struct {
+	tcpip.ProtocolAddress
+	AddressInfo
+	// Secondary says that the interface had another address of the same subnet before: of IPv4 alone.
+	Secondary bool
+}
+
+// AddressInfo is what is known of an address besides.
+type AddressInfo struct {
+	Label     string        // empty: the interface's name
+	Broadcast tcpip.Address // empty: none
+	Scope     uint8         // RT_SCOPE_*
+}
+
+// addressKey names an address of the machine's.
+type addressKey struct {
+	nic     tcpip.NICID
+	address tcpip.Address
 }
 
 // Interfaces returns the interfaces in the order of their numbers.
 func (n *Network) Interfaces() []Interface {
 	var list []Interface
 	for id, info := range n.Stack().NICInfo() {
-		list = append(list, Interface{
+		i := Interface{
 			Index: int(id), Name: info.Name, MTU: int(info.MTU), MAC: info.LinkAddress, Loopback: info.Flags.Loopback, Up: info.Flags.Running,
-			Addresses: info.ProtocolAddresses, Stats: info.Stats,
-		})
+			Stats: info.Stats,
+		}
+		n.mu.Lock()
+		for _, p := range info.ProtocolAddresses {
+			a := Address{ProtocolAddress: p}
+			about, known := n.addresses[addressKey{id, p.AddressWithPrefix.Address}]
+			if a.AddressInfo = about; !known {
+				a.Scope = ScopeOf(p.AddressWithPrefix.Address)
+			}
+			a.Secondary = p.Protocol == ipv4.ProtocolNumber && slices.ContainsFunc(i.Addresses, func(b Address) bool {
+				return b.AddressWithPrefix.Subnet() == p.AddressWithPrefix.Subnet()
+			})
+			i.Addresses = append(i.Addresses, a)
+		}
+		n.mu.Unlock()
+		list = append(list, i)
 	}
 	slices.SortFunc(list, func(a, b Interface) int { return a.Index - b.Index })
 	return list
+}
+
+// ScopeOf returns how far an address reaches when nobody has said.
+func ScopeOf(a tcpip.Address) uint8 {
+	switch {
+	case header.IsV4LoopbackAddress(a) || a == header.IPv6Loopback:
+		return unix.RT_SCOPE_HOST
+	case a.Len() == header.IPv4AddressSize:
+		return unix.RT_SCOPE_UNIVERSE
+	case header.IsV6LinkLocalUnicastAddress(a):
+		return unix.RT_SCOPE_LINK
+	}
+	if isSiteLocal(a) {
+		return unix.RT_SCOPE_SITE
+	}
+	return unix.RT_SCOPE_UNIVERSE
 }
 
 func (n *Network) byName(name string) (tcpip.NICID, bool) {
@@ -79,6 +130,17 @@ func (i *Interface) address4() (tcpip.AddressWithPrefix, bool) {
 	return tcpip.AddressWithPrefix{}, false
 }
 
+// broadcast4 returns the broadcast address of the first IPv4 address, 0.0.0.0 if it has none.
+func (i *Interface) broadcast4() (b [4]byte) {
+	for _, a := range i.Addresses {
+		if a.Protocol == ipv4.ProtocolNumber {
+			copy(b[:], a.Broadcast.AsSlice())
+			break
+		}
+	}
+	return b
+}
+
 // Broadcast returns the broadcast address of an IPv4 subnet.
 func Broadcast(a tcpip.AddressWithPrefix) [4]byte {
 	b, subnet := a.Address.As4(), a.Subnet()
@@ -105,7 +167,7 @@ func (n *Network) AddNIC(name string, link stack.LinkEndpoint) (tcpip.NICID, err
 			return 0, errnoOf(err)
 		}
 	}
-	s.AddRoute(tcpip.Route{Destination: header.IPv6LinkLocalPrefix.Subnet(), NIC: id})
+	n.addLinkLocal(id)
 	return id, nil
 }
 
@@ -180,11 +242,7 @@ func (n *Network) Ioctl(c *vfs.Context, number uint32, arg uint64) (uint64, erro
 		mask := subnet.Mask()
 		ipv4Value([4]byte(mask.AsSlice()))
 	case unix.SIOCGIFBRDADDR:
-		if i.Loopback {
-			ipv4Value([4]byte{})
-		} else {
-			ipv4Value(Broadcast(a))
-		}
+		ipv4Value(i.broadcast4())
 	case unix.SIOCGIFMTU:
 		put32(value, i.MTU)
 	case unix.SIOCGIFHWADDR:

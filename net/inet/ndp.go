@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
@@ -66,39 +67,38 @@ func (d *neighbours) work() {
 }
 
 // add adds a route once.
-func (d *neighbours) add(r tcpip.Route) {
-	d.later(func(s *stack.Stack) {
-		s.RemoveRoutes(same(r))
-		s.AddRoute(r)
+func (d *neighbours) add(protocol uint8, nic tcpip.NICID, to tcpip.Subnet, router tcpip.Address) {
+	r := Route{Protocol: protocol}
+	r.Destination, r.Gateway, r.NIC = to, router, nic
+	d.later(func(*stack.Stack) { d.network.AddRoute(r) })
+}
+
+func (d *neighbours) remove(protocol uint8, nic tcpip.NICID, to tcpip.Subnet, router tcpip.Address) {
+	d.later(func(*stack.Stack) {
+		d.network.RemoveRoutes(func(r Route) bool {
+			return r.Protocol == protocol && r.NIC == nic && r.Gateway == router && r.Destination.Equal(to)
+		})
 	})
-}
-
-func same(r tcpip.Route) func(tcpip.Route) bool {
-	return func(q tcpip.Route) bool { return q.Equal(r) && q.Gateway == r.Gateway }
-}
-
-func (d *neighbours) remove(r tcpip.Route) {
-	d.later(func(s *stack.Stack) { s.RemoveRoutes(same(r)) })
 }
 
 // OnOffLinkRouteUpdated adds the route through a router.
 func (d *neighbours) OnOffLinkRouteUpdated(nic tcpip.NICID, to tcpip.Subnet, router tcpip.Address, _ header.NDPRoutePreference) {
-	d.add(tcpip.Route{Destination: to, Gateway: router, NIC: nic})
+	d.add(unix.RTPROT_RA, nic, to, router)
 }
 
 // OnOffLinkRouteInvalidated removes it.
 func (d *neighbours) OnOffLinkRouteInvalidated(nic tcpip.NICID, to tcpip.Subnet, router tcpip.Address) {
-	d.remove(tcpip.Route{Destination: to, Gateway: router, NIC: nic})
+	d.remove(unix.RTPROT_RA, nic, to, router)
 }
 
 // OnOnLinkPrefixDiscovered adds the route to the neighbours of a prefix.
 func (d *neighbours) OnOnLinkPrefixDiscovered(nic tcpip.NICID, prefix tcpip.Subnet) {
-	d.add(tcpip.Route{Destination: prefix, NIC: nic})
+	d.add(unix.RTPROT_KERNEL, nic, prefix, tcpip.Address{})
 }
 
 // OnOnLinkPrefixInvalidated removes it.
 func (d *neighbours) OnOnLinkPrefixInvalidated(nic tcpip.NICID, prefix tcpip.Subnet) {
-	d.remove(tcpip.Route{Destination: prefix, NIC: nic})
+	d.remove(unix.RTPROT_KERNEL, nic, prefix, tcpip.Address{})
 }
 
 // OnDuplicateAddressDetectionResult says when somebody else has an address, which stays unused then (RFC 4862, 5.4).
@@ -110,16 +110,28 @@ func (d *neighbours) OnDuplicateAddressDetectionResult(nic tcpip.NICID, a tcpip.
 	}
 }
 
-// OnAutoGenAddress does nothing: the address is there.
-func (*neighbours) OnAutoGenAddress(tcpip.NICID, tcpip.AddressWithPrefix) stack.AddressDispatcher {
+// OnAutoGenAddress tells of an address that is there.
+func (d *neighbours) OnAutoGenAddress(nic tcpip.NICID, a tcpip.AddressWithPrefix) stack.AddressDispatcher {
+	d.tell(unix.RTM_NEWADDR, nic, a)
 	return nil
+}
+
+func (d *neighbours) tell(typ uint16, nic tcpip.NICID, a tcpip.AddressWithPrefix) {
+	d.later(func(*stack.Stack) {
+		d.network.tellAddress(typ, nic, Address{
+			ProtocolAddress: tcpip.ProtocolAddress{Protocol: ipv6.ProtocolNumber, AddressWithPrefix: a},
+			AddressInfo:     AddressInfo{Scope: ScopeOf(a.Address)},
+		})
+	})
 }
 
 // OnAutoGenAddressDeprecated does nothing.
 func (*neighbours) OnAutoGenAddressDeprecated(tcpip.NICID, tcpip.AddressWithPrefix) {}
 
-// OnAutoGenAddressInvalidated does nothing.
-func (*neighbours) OnAutoGenAddressInvalidated(tcpip.NICID, tcpip.AddressWithPrefix) {}
+// OnAutoGenAddressInvalidated tells that it is gone.
+func (d *neighbours) OnAutoGenAddressInvalidated(nic tcpip.NICID, a tcpip.AddressWithPrefix) {
+	d.tell(unix.RTM_DELADDR, nic, a)
+}
 
 // OnRecursiveDNSServerOption passes name servers on (RFC 8106).
 func (d *neighbours) OnRecursiveDNSServerOption(nic tcpip.NICID, servers []tcpip.Address, lifetime time.Duration) {

@@ -229,17 +229,24 @@ const (
 	routeUp      = 1
 	routeGateway = 2
 	routeHost    = 4
+	routeReject  = 0x200
 )
 
 func (n *Network) procRoute() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-127s\n", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT")
-	for _, r := range n.Stack().GetRouteTable() {
+	for _, r := range n.Routes() {
 		to := r.Destination.ID()
-		if to.Len() != header.IPv4AddressSize || r.NIC == LoopbackNIC {
+		if to.Len() != header.IPv4AddressSize || r.Table != unix.RT_TABLE_MAIN {
 			continue
 		}
 		flags, gateway := routeUp, uint32(0)
+		name := n.Stack().FindNICNameFromID(r.NIC)
+		if r.NIC < 0 { // it leads nowhere
+			if name = "*"; r.Kind != unix.RTN_THROW {
+				flags |= routeReject
+			}
+		}
 		if r.Gateway.Len() == header.IPv4AddressSize {
 			flags |= routeGateway
 			g := r.Gateway.As4()
@@ -249,7 +256,7 @@ func (n *Network) procRoute() string {
 			flags |= routeHost
 		}
 		d, m := to.As4(), r.Destination.Mask()
-		line := fmt.Sprintf("%s\t%08X\t%08X\t%04X\t0\t0\t0\t%08X\t0\t0\t0", n.Stack().FindNICNameFromID(r.NIC), binary.LittleEndian.Uint32(d[:]), gateway, flags,
+		line := fmt.Sprintf("%s\t%08X\t%08X\t%04X\t0\t0\t%d\t%08X\t0\t0\t0", name, binary.LittleEndian.Uint32(d[:]), gateway, flags, r.Metric,
 			binary.LittleEndian.Uint32(m.AsSlice()))
 		fmt.Fprintf(&b, "%-127s\n", line)
 	}

@@ -119,8 +119,8 @@ func (n *Network) queuedPages(protocol int) int {
 	return pages
 }
 
-// addressFlags returns IFA_F_* of an address of IPv6 as /proc/net/if_inet6 has them.
-func (n *Network) addressFlags(nic tcpip.NICID, a tcpip.Address) uint8 {
+// AddressFlags returns IFA_F_* of an address of IPv6 as /proc/net/if_inet6 has them.
+func (n *Network) AddressFlags(nic tcpip.NICID, a tcpip.Address) uint8 {
 	e, err := n.Stack().GetNetworkEndpoint(nic, ipv6.ProtocolNumber)
 	if err != nil {
 		return unix.IFA_F_PERMANENT
@@ -169,7 +169,7 @@ func (n *Network) procAddresses6() string {
 				scope = scopeSite
 			}
 			fmt.Fprintf(&b, "%x %02x %02x %02x %02x %8s\n", address.AsSlice(), i.Index, a.AddressWithPrefix.PrefixLen, scope,
-				n.addressFlags(tcpip.NICID(i.Index), address), i.Name)
+				n.AddressFlags(tcpip.NICID(i.Index), address), i.Name)
 		}
 	}
 	return b.String()
@@ -181,44 +181,37 @@ func isSiteLocal(a tcpip.Address) bool {
 	return b[0] == 0xfe && b[1]&0xc0 == 0xc0
 }
 
-// procRoute6 is /proc/net/ipv6_route: the routes, the machine's own addresses and multicast, and at the end that there
-// is no other way.
+// procRoute6 is /proc/net/ipv6_route: the routes, the machine's own addresses and multicast, and behind each table that
+// there is no other way.
 func (n *Network) procRoute6() string {
-	const (
-		metricAddress, metricUser, metricLast = 0x100, 0x400, 0xffffffff
-		flagReject, flagNoNextHop, flagLocal  = 0x200, 0x200000, 0x80000000
-	)
+	const metricLast, flagNoNextHop, flagLocal = 0xffffffff, 0x200000, 0x80000000
 	var b strings.Builder
 	line := func(to []byte, prefix int, gateway []byte, metric, flags uint32, device string) {
 		fmt.Fprintf(&b, "%x %02x %032x 00 %x %08x %08x %08x %08x %8s\n", to, prefix, 0, gateway, metric, 1, 0, flags, device)
 	}
 	var none [header.IPv6AddressSize]byte
-	for _, r := range n.Stack().GetRouteTable() {
-		to := r.Destination.ID()
-		if to.Len() != header.IPv6AddressSize {
+	nowhere := func() { line(none[:], 0, none[:], metricLast, routeReject|flagNoNextHop, "lo") }
+	main := true
+	for _, r := range n.Routes() {
+		if r.Family() != unix.AF_INET6 || !r.used() {
 			continue
 		}
-		flags, gateway, metric := uint32(routeUp), none[:], uint32(metricAddress)
-		if r.Gateway.Len() == header.IPv6AddressSize {
+		if main && r.Table == unix.RT_TABLE_LOCAL {
+			main = false
+			nowhere()
+		}
+		to, flags, gateway, nic := r.Destination.ID(), uint32(routeUp), none[:], r.NIC
+		switch {
+		case r.Gateway.Len() == header.IPv6AddressSize:
 			flags |= routeGateway
-			gateway, metric = r.Gateway.AsSlice(), metricUser
+			gateway = r.Gateway.AsSlice()
+		case r.Kind == unix.RTN_LOCAL:
+			flags |= flagLocal | flagNoNextHop
+		case nic < 0: // it leads nowhere, by way of lo
+			flags |= routeReject | flagNoNextHop
+			nic = LoopbackNIC
 		}
-		line(to.AsSlice(), r.Destination.Prefix(), gateway, metric, flags, n.Stack().FindNICNameFromID(r.NIC))
-	}
-	nowhere := func() { line(none[:], 0, none[:], metricLast, flagReject|flagNoNextHop, "lo") }
-	nowhere()
-	list := n.Interfaces()
-	for _, i := range list {
-		for _, a := range i.Addresses {
-			if a.Protocol == ipv6.ProtocolNumber {
-				line(a.AddressWithPrefix.Address.AsSlice(), 128, none[:], 0, routeUp|flagLocal|flagNoNextHop, i.Name)
-			}
-		}
-	}
-	for _, i := range list {
-		if !i.Loopback {
-			line([]byte{0: 0xff, 15: 0}, 8, none[:], metricAddress, routeUp, i.Name)
-		}
+		line(to.AsSlice(), r.Destination.Prefix(), gateway, r.Metric, flags, n.Stack().FindNICNameFromID(nic))
 	}
 	nowhere()
 	return b.String()

@@ -2,10 +2,10 @@ package netlink
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"elver/net/inet"
 )
@@ -61,16 +61,18 @@ func errnoOf(err error) unix.Errno {
 func change(n *inet.Network, typ, flags uint16, body []byte) unix.Errno {
 	switch typ {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		return changeAddress(n, typ, body)
+		return changeAddress(n, typ, flags, body)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		return changeRoute(n, typ, flags, body)
 	case unix.RTM_NEWLINK, unix.RTM_SETLINK:
 		return changeLink(n, flags, body)
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return changeNeighbour(n, typ, body)
 	}
 	return unix.EOPNOTSUPP
 }
 
-func changeAddress(n *inet.Network, typ uint16, body []byte) unix.Errno {
+func changeAddress(n *inet.Network, typ, flags uint16, body []byte) unix.Errno {
 	if len(body) < unix.SizeofIfAddrmsg {
 		return unix.EINVAL
 	}
@@ -88,21 +90,55 @@ func changeAddress(n *inet.Network, typ uint16, body []byte) unix.Errno {
 		return unix.EINVAL
 	}
 	a := tcpip.AddressWithPrefix{Address: address, PrefixLen: prefix}
-	if typ == unix.RTM_NEWADDR {
-		return errnoOf(n.AddAddress(nic, a))
+	old, has := addressAt(n, nic, address)
+	if typ == unix.RTM_DELADDR {
+		if has && list[unix.IFA_ADDRESS] == nil { // whatever its prefix is
+			a = old.AddressWithPrefix
+		}
+		return errnoOf(n.RemoveAddress(nic, a))
 	}
-	return errnoOf(n.RemoveAddress(nic, a))
+	about := inet.AddressInfo{Label: unix.ByteSliceToString(list[unix.IFA_LABEL]), Scope: body[3]}
+	if len(about.Label) >= unix.IFNAMSIZ {
+		return unix.ERANGE
+	}
+	if family == unix.AF_INET6 {
+		about.Scope = inet.ScopeOf(address)
+	}
+	if b := list[unix.IFA_BROADCAST]; b != nil {
+		if about.Broadcast, errno = addressOf(b, family); errno != 0 {
+			return errno
+		}
+	}
+	if has && flags&unix.NLM_F_REPLACE != 0 && flags&unix.NLM_F_EXCL == 0 && old.AddressWithPrefix == a {
+		return 0 // what could be new, lifetimes, is not kept
+	}
+	return errnoOf(n.AddAddressWith(nic, a, about))
 }
 
-func changeRoute(n *inet.Network, typ, flags uint16, body []byte) unix.Errno {
+// addressAt looks for an address of an interface, or of any if nic is 0.
+func addressAt(n *inet.Network, nic tcpip.NICID, address tcpip.Address) (inet.Address, bool) {
+	for _, i := range n.Interfaces() {
+		for _, a := range i.Addresses {
+			if (nic == 0 || nic == tcpip.NICID(i.Index)) && a.AddressWithPrefix.Address == address {
+				return a, true
+			}
+		}
+	}
+	return inet.Address{}, false
+}
+
+const nextHopObject = 30 // RTA_NH_ID
+
+// parseRoute reads a struct rtmsg and what follows it: EINVAL, EAFNOSUPPORT, EOPNOTSUPP.
+func parseRoute(body []byte) (r inet.Route, list map[uint16][]byte, errno unix.Errno) {
 	if len(body) < unix.SizeofRtMsg {
-		return unix.EINVAL
+		return r, nil, unix.EINVAL
 	}
 	family, prefix := body[0], int(body[1])
 	if family != unix.AF_INET && family != unix.AF_INET6 {
-		return unix.EAFNOSUPPORT
+		return r, nil, unix.EAFNOSUPPORT
 	}
-	list := attributes(body[unix.SizeofRtMsg:])
+	list = attributes(body[unix.SizeofRtMsg:])
 	to := make([]byte, 4)
 	if family == unix.AF_INET6 {
 		to = make([]byte, 16)
@@ -112,33 +148,104 @@ func changeRoute(n *inet.Network, typ, flags uint16, body []byte) unix.Errno {
 	}
 	address, errno := addressOf(to, family)
 	if errno != 0 || prefix > address.BitLen() {
-		return unix.EINVAL
+		return r, nil, unix.EINVAL
 	}
-	r := tcpip.Route{Destination: tcpip.AddressWithPrefix{Address: address, PrefixLen: prefix}.Subnet()}
+	r.Destination = tcpip.AddressWithPrefix{Address: address, PrefixLen: prefix}.Subnet()
+	if family == unix.AF_INET && r.Destination.ID() != address {
+		return r, nil, unix.EINVAL // bits beyond the prefix
+	}
+	r.Table, r.Protocol, r.Scope, r.Kind = uint32(body[4]), body[5], body[6], body[7]
 	if b := list[unix.RTA_GATEWAY]; b != nil {
 		if r.Gateway, errno = addressOf(b, family); errno != 0 {
-			return errno
+			return r, nil, errno
 		}
 	}
-	if b := list[unix.RTA_OIF]; len(b) >= 4 {
-		r.NIC = tcpip.NICID(binary.LittleEndian.Uint32(b))
+	if b := list[unix.RTA_PREFSRC]; b != nil {
+		if r.SourceHint, errno = addressOf(b, family); errno != 0 {
+			return r, nil, errno
+		}
 	}
-	same := func(t tcpip.Route) bool { return t.Destination.Equal(r.Destination) }
+	number := func(typ uint16) (v uint32) {
+		if b := list[typ]; len(b) >= 4 {
+			v = binary.LittleEndian.Uint32(b)
+		}
+		return v
+	}
+	r.NIC, r.Metric = tcpip.NICID(number(unix.RTA_OIF)), number(unix.RTA_PRIORITY)
+	if table := number(unix.RTA_TABLE); table != 0 {
+		r.Table = table
+	}
+	if b := attributes(list[unix.RTA_METRICS])[unix.RTAX_MTU]; len(b) >= 4 {
+		r.MTU = binary.LittleEndian.Uint32(b)
+	}
+	if list[unix.RTA_MULTIPATH] != nil || list[nextHopObject] != nil || list[unix.RTA_ENCAP] != nil {
+		return r, nil, unix.EOPNOTSUPP
+	}
+	return r, list, 0
+}
+
+func changeRoute(n *inet.Network, typ, flags uint16, body []byte) unix.Errno {
+	r, list, errno := parseRoute(body)
+	if errno != 0 {
+		return errno
+	}
+	_, metric := list[unix.RTA_PRIORITY]
 	if typ == unix.RTM_DELROUTE {
-		if n.RemoveRoutes(func(t tcpip.Route) bool {
-			return same(t) && (r.NIC == 0 || t.NIC == r.NIC) && (r.Gateway.Len() == 0 || t.Gateway == r.Gateway)
-		}) == 0 {
+		if !n.RemoveRoute(func(t inet.Route) bool {
+			return t.Destination.Equal(r.Destination) && (t.Table == r.Table || r.Table == unix.RT_TABLE_UNSPEC && t.Table == unix.RT_TABLE_MAIN) &&
+				(r.NIC == 0 || t.NIC == r.NIC) && (r.Gateway.Len() == 0 || t.Gateway == r.Gateway) && (!metric || t.Metric == r.Metric) &&
+				(r.SourceHint.Len() == 0 || t.SourceHint == r.SourceHint) && (r.Kind == unix.RTN_UNSPEC || t.Kind == r.Kind) &&
+				(r.Protocol == unix.RTPROT_UNSPEC || t.Protocol == r.Protocol) &&
+				(r.Scope == unix.RT_SCOPE_NOWHERE || r.Family() == unix.AF_INET6 || t.Scope == r.Scope)
+		}) {
 			return unix.ESRCH
 		}
 		return 0
 	}
+	switch r.Kind {
+	case unix.RTN_UNSPEC, unix.RTN_UNICAST:
+		if errno := fits(n, &r, body[8]); errno != 0 {
+			return errno
+		}
+	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_THROW: // which lead nowhere
+	default:
+		return unix.EOPNOTSUPP
+	}
+	r.Complete()
+	there := func(t inet.Route) bool { return t.SameKey(&r) }
+	has := slices.ContainsFunc(n.Routes(), there)
+	switch {
+	case has && flags&unix.NLM_F_REPLACE != 0:
+		n.RemoveRoute(there)
+	case has && flags&unix.NLM_F_EXCL != 0:
+		return unix.EEXIST
+	case !has && flags&unix.NLM_F_CREATE == 0:
+		return unix.ENOENT
+	}
+	return errnoOf(n.AddRoute(r))
+}
+
+// fits says what is wrong with a route that a program wants: EINVAL, ENODEV, ENETDOWN, ENETUNREACH.
+func fits(n *inet.Network, r *inet.Route, flags byte) unix.Errno {
 	if r.NIC == 0 && r.Gateway.Len() == 0 {
 		return unix.ENODEV
 	}
-	if flags&unix.NLM_F_REPLACE != 0 {
-		n.RemoveRoutes(same)
+	for _, i := range n.Interfaces() {
+		if r.NIC == tcpip.NICID(i.Index) && !i.Up {
+			return unix.ENETDOWN
+		}
 	}
-	return errnoOf(n.AddRoute(r))
+	if r.SourceHint.Len() != 0 {
+		if _, ours := addressAt(n, 0, r.SourceHint); !ours {
+			return unix.EINVAL
+		}
+	}
+	if r.Gateway.Len() != 0 && flags&unix.RTNH_F_ONLINK == 0 {
+		if through, ok := n.Lookup(r.Gateway, r.NIC); !ok || through.Gateway.Len() != 0 {
+			return unix.ENETUNREACH
+		}
+	}
+	return 0
 }
 
 // changeLink puts an interface up or down, or changes its MTU. Links cannot be made.
@@ -175,81 +282,6 @@ func changeLink(n *inet.Network, flags uint16, body []byte) unix.Errno {
 	return 0
 }
 
-// way answers for the route to one address (ip route get).
-func (a *answer) way(n *inet.Network, body []byte) {
-	if len(body) < unix.SizeofRtMsg {
-		a.fail(unix.EINVAL)
-		return
-	}
-	family := body[0]
-	to, errno := addressOf(attributes(body[unix.SizeofRtMsg:])[unix.RTA_DST], family)
-	if errno != 0 {
-		a.fail(errno)
-		return
-	}
-	protocol := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
-	if family == unix.AF_INET6 {
-		protocol = 0x86dd
-	}
-	r, err := n.Stack().FindRoute(0, tcpip.Address{}, to, protocol, false)
-	if err != nil {
-		a.fail(unix.ENETUNREACH)
-		return
-	}
-	defer r.Release()
-	a.message(unix.RTM_NEWROUTE, 0, func(b []byte) []byte {
-		kind, nic := byte(unix.RTN_UNICAST), r.NICID()
-		if n.Stack().CheckLocalAddress(0, protocol, to) != 0 {
-			kind = unix.RTN_LOCAL
-		}
-		b = append(b, family, byte(to.BitLen()), 0, 0, unix.RT_TABLE_MAIN, 0, 0, kind, 0, 2, 0, 0) // RTM_F_CLONED
-		b = attribute(b, unix.RTA_DST, to.AsSlice())
-		b = attribute32(b, unix.RTA_OIF, int(nic))
-		source := r.LocalAddress()
-		b = attribute(b, unix.RTA_PREFSRC, source.AsSlice())
-		if next := r.NextHop(); next.Len() != 0 && next != to {
-			b = attribute(b, unix.RTA_GATEWAY, next.AsSlice())
-		}
-		return b
-	})
-}
-
-// States of neighbours (linux/neighbour.h).
-const (
-	neighbourReachable = 0x02
-	neighbourFailed    = 0x20
-)
-
-func (a *answer) neighbours(n *inet.Network, family byte) {
-	for _, i := range n.Interfaces() {
-		for f, protocol := range map[byte]tcpip.NetworkProtocolNumber{unix.AF_INET: ipv4.ProtocolNumber, unix.AF_INET6: 0x86dd} {
-			if family != unix.AF_UNSPEC && family != f {
-				continue
-			}
-			list, err := n.Stack().Neighbors(tcpip.NICID(i.Index), protocol)
-			if err != nil {
-				continue
-			}
-			for _, e := range list {
-				a.message(unix.RTM_NEWNEIGH, unix.NLM_F_MULTI, func(b []byte) []byte {
-					state := byte(neighbourReachable)
-					if len(e.LinkAddr) == 0 {
-						state = neighbourFailed
-					}
-					b = append(b, f, 0, 0, 0)
-					b = binary.LittleEndian.AppendUint32(b, uint32(i.Index))
-					b = append(b, state, 0, 0, unix.RTN_UNICAST)
-					b = attribute(b, unix.NDA_DST, e.Addr.AsSlice())
-					if len(e.LinkAddr) > 0 {
-						b = attribute(b, unix.NDA_LLADDR, []byte(e.LinkAddr))
-					}
-					return b
-				})
-			}
-		}
-	}
-}
-
 // Announce tells the sockets in its group of a change of n.
 func Announce(n *inet.Network, e inet.Event) {
 	a := answer{request: make([]byte, sizeofHeader)}
@@ -265,9 +297,9 @@ func Announce(n *inet.Network, e inet.Event) {
 			if group = groupAddress4; familyOf(e.Address.AddressWithPrefix.Address) == unix.AF_INET6 {
 				group = groupAddress6
 			}
-			a.putAddress(e.Type, 0, &i, e.Address)
+			a.putAddress(n, e.Type, 0, &i, e.Address)
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-			if group = groupRoute4; familyOf(e.Route.Destination.ID()) == unix.AF_INET6 {
+			if group = groupRoute4; e.Route.Family() == unix.AF_INET6 {
 				group = groupRoute6
 			}
 			a.putRoute(e.Type, 0, &e.Route)

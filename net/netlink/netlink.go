@@ -277,7 +277,7 @@ func (s *Socket) Send(c *vfs.Context, src *mm.Buffer, m *net.Message) (int, erro
 		if length < sizeofHeader || length > len(p) {
 			break
 		}
-		a := answer{port: port, request: p[:length], mayChange: c.Creds.HasCap(unix.CAP_NET_ADMIN)}
+		a := answer{port: port, request: p[:length], mayChange: c.Creds.HasCap(unix.CAP_NET_ADMIN), uid: uint32(c.Creds.EUID)}
 		if _, _, protocol := s.Kind(); protocol == unix.NETLINK_SOCK_DIAG {
 			a.diagnose(s.network)
 		} else {

@@ -69,8 +69,8 @@ func TestDumps(t *testing.T) {
 	}{
 		{unix.RTM_GETLINK, unix.RTM_NEWLINK, 1},
 		{unix.RTM_GETADDR, unix.RTM_NEWADDR, 2},
-		{unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 2},
-		{unix.RTM_GETRULE, 0, 0},
+		{unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 4},
+		{unix.RTM_GETRULE, unix.RTM_NEWRULE, 5},
 	} {
 		got := types(t, s, request(row.request, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, 0))
 		if len(got) != row.count+1 || got[row.count] != unix.NLMSG_DONE || row.count > 0 && got[0] != row.answer {

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 
 	"elver/net/inet"
 )
@@ -16,6 +17,7 @@ type answer struct {
 	request []byte
 	// mayChange says that who asks has CAP_NET_ADMIN.
 	mayChange bool
+	uid       uint32   // of who asks
 	done      [][]byte // whole datagrams
 	current   []byte
 }
@@ -91,6 +93,9 @@ func (a *answer) serve(n *inet.Network) {
 	case typ == unix.RTM_GETROUTE && !dump:
 		a.way(n, body)
 		return
+	case typ == unix.RTM_GETNEIGH && !dump:
+		a.neighbour(n, body)
+		return
 	case typ&3 != typeGet&3 || !dump:
 		errno := unix.Errno(unix.EOPNOTSUPP)
 		if typ&3 != typeGet&3 {
@@ -113,20 +118,27 @@ func (a *answer) serve(n *inet.Network) {
 		for _, i := range n.Interfaces() {
 			for _, address := range i.Addresses {
 				if family == unix.AF_UNSPEC || family == familyOf(address.AddressWithPrefix.Address) {
-					a.putAddress(unix.RTM_NEWADDR, unix.NLM_F_MULTI, &i, address)
+					a.putAddress(n, unix.RTM_NEWADDR, unix.NLM_F_MULTI, &i, address)
 				}
 			}
 		}
 	case unix.RTM_GETROUTE:
-		for _, r := range n.Stack().GetRouteTable() {
-			if family == unix.AF_UNSPEC || family == familyOf(r.Destination.ID()) {
+		if len(body) >= unix.SizeofRtMsg && binary.LittleEndian.Uint32(body[8:])&unix.RTM_F_CLONED != 0 {
+			break // no exceptions are kept
+		}
+		for _, r := range n.Routes() {
+			if family == unix.AF_UNSPEC || family == r.Family() {
 				a.putRoute(unix.RTM_NEWROUTE, unix.NLM_F_MULTI, &r)
 			}
 		}
+	case unix.RTM_GETRULE:
+		a.rules(family)
 	case unix.RTM_GETNEIGH:
-		a.neighbours(n, family)
+		if len(body) < 12 || body[10]&ntfProxy == 0 { // there are no proxies
+			a.neighbours(n, family)
+		}
 	}
-	// What else there is on Linux, rules for one, is empty here.
+	// What else there is on Linux is empty here.
 	a.message(unix.NLMSG_DONE, unix.NLM_F_MULTI, func(b []byte) []byte { return append(b, 0, 0, 0, 0) })
 }
 
@@ -156,6 +168,13 @@ func (a *answer) link(n *inet.Network, body []byte) {
 	a.fail(unix.ENODEV)
 }
 
+// States of a link (IF_OPER_*).
+const (
+	linkUnknown = 0
+	linkDown    = 2
+	linkUp      = 6
+)
+
 func (a *answer) putLink(i *inet.Interface, flags uint16) {
 	a.message(unix.RTM_NEWLINK, flags, func(b []byte) []byte {
 		b = append(b, unix.AF_UNSPEC, 0)
@@ -163,20 +182,44 @@ func (a *answer) putLink(i *inet.Interface, flags uint16) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(i.Index))
 		b = binary.LittleEndian.AppendUint32(b, i.Flags())
 		b = append(b, 0, 0, 0, 0)
-		b = attribute(b, unix.IFLA_IFNAME, append([]byte(i.Name), 0))
 		mac, everybody := make([]byte, 6), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-		state := byte(6) // IF_OPER_UP
-		if copy(mac, i.MAC); i.Loopback {
-			everybody, state = make([]byte, 6), 0
+		copy(mac, i.MAC)
+		state, carrier, least, most := byte(linkUp), byte(1), 68, 65535
+		if i.Loopback {
+			state, everybody, least, most = linkUnknown, make([]byte, 6), 0, 0
 		}
+		if !i.Up {
+			state, carrier = linkDown, 0
+		}
+		b = attribute(b, unix.IFLA_IFNAME, append([]byte(i.Name), 0))
+		b = attribute32(b, unix.IFLA_TXQLEN, 1000)
+		b = attribute(b, unix.IFLA_OPERSTATE, []byte{state})
+		b = attribute(b, unix.IFLA_LINKMODE, []byte{0}) // IF_LINK_MODE_DEFAULT
+		b = attribute32(b, unix.IFLA_MTU, i.MTU)
+		b = attribute32(b, unix.IFLA_MIN_MTU, least)
+		b = attribute32(b, unix.IFLA_MAX_MTU, most)
+		b = attribute32(b, unix.IFLA_GROUP, 0)
+		b = attribute32(b, unix.IFLA_PROMISCUITY, 0)
+		b = attribute32(b, unix.IFLA_NUM_TX_QUEUES, 1)
+		b = attribute32(b, unix.IFLA_GSO_MAX_SEGS, 65535)
+		b = attribute32(b, unix.IFLA_GSO_MAX_SIZE, 65536)
+		b = attribute32(b, unix.IFLA_NUM_RX_QUEUES, 1)
+		b = attribute(b, unix.IFLA_CARRIER, []byte{carrier})
+		b = attribute(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
 		b = attribute(b, unix.IFLA_ADDRESS, mac)
 		b = attribute(b, unix.IFLA_BROADCAST, everybody)
-		b = attribute32(b, unix.IFLA_MTU, i.MTU)
-		b = attribute32(b, unix.IFLA_TXQLEN, 1000)
-		b = attribute32(b, unix.IFLA_GROUP, 0)
-		b = attribute(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
-		b = attribute(b, unix.IFLA_LINKMODE, []byte{0}) // IF_LINK_MODE_DEFAULT
-		return attribute(b, unix.IFLA_OPERSTATE, []byte{state})
+		if !i.Loopback {
+			b = attribute(b, unix.IFLA_PERM_ADDRESS, mac)
+		}
+		// struct rtnl_link_stats64, and the same with 32 bits a counter but for the last one.
+		counters := [25]uint64{i.Stats.Rx.Packets.Value(), i.Stats.Tx.Packets.Value(), i.Stats.Rx.Bytes.Value(), i.Stats.Tx.Bytes.Value()}
+		var wide, narrow []byte
+		for _, c := range counters {
+			wide = binary.LittleEndian.AppendUint64(wide, c)
+			narrow = binary.LittleEndian.AppendUint32(narrow, uint32(c))
+		}
+		b = attribute(b, unix.IFLA_STATS64, wide)
+		return attribute(b, unix.IFLA_STATS, narrow[:24*4])
 	})
 }
 
@@ -188,47 +231,111 @@ func familyOf(a tcpip.Address) byte {
 	return unix.AF_INET6
 }
 
-func (a *answer) putAddress(typ, flags uint16, i *inet.Interface, p tcpip.ProtocolAddress) {
+// forEver is a struct ifa_cacheinfo of an address that doesn't end.
+var forEver = []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 15: 0}
+
+func (a *answer) putAddress(n *inet.Network, typ, flags uint16, i *inet.Interface, p inet.Address) {
 	address := p.AddressWithPrefix.Address
 	a.message(typ, flags, func(b []byte) []byte {
-		scope := byte(unix.RT_SCOPE_UNIVERSE)
-		if i.Loopback {
-			scope = unix.RT_SCOPE_HOST
+		about := byte(unix.IFA_F_PERMANENT)
+		if p.Protocol == ipv6.ProtocolNumber {
+			about = n.AddressFlags(tcpip.NICID(i.Index), address)
 		}
-		b = append(b, familyOf(address), byte(p.AddressWithPrefix.PrefixLen), unix.IFA_F_PERMANENT, scope)
+		if p.Secondary {
+			about |= unix.IFA_F_SECONDARY
+		}
+		b = append(b, familyOf(address), byte(p.AddressWithPrefix.PrefixLen), about, p.Scope)
 		b = binary.LittleEndian.AppendUint32(b, uint32(i.Index))
 		b = attribute(b, unix.IFA_ADDRESS, address.AsSlice())
 		if p.Protocol == ipv4.ProtocolNumber {
 			b = attribute(b, unix.IFA_LOCAL, address.AsSlice())
-			if !i.Loopback {
-				all := inet.Broadcast(p.AddressWithPrefix)
-				b = attribute(b, unix.IFA_BROADCAST, all[:])
+			if p.Broadcast.Len() != 0 {
+				b = attribute(b, unix.IFA_BROADCAST, p.Broadcast.AsSlice())
 			}
-			b = attribute(b, unix.IFA_LABEL, append([]byte(i.Name), 0))
+			label := p.Label
+			if label == "" {
+				label = i.Name
+			}
+			b = attribute(b, unix.IFA_LABEL, append([]byte(label), 0))
 		}
-		return attribute32(b, unix.IFA_FLAGS, unix.IFA_F_PERMANENT)
+		b = attribute32(b, unix.IFA_FLAGS, int(about))
+		return attribute(b, unix.IFA_CACHEINFO, forEver)
 	})
 }
 
-func (a *answer) putRoute(typ, flags uint16, r *tcpip.Route) {
+func (a *answer) putRoute(typ, flags uint16, r *inet.Route) {
 	to := r.Destination.ID()
 	a.message(typ, flags, func(b []byte) []byte {
-		table, scope, kind := byte(unix.RT_TABLE_MAIN), byte(unix.RT_SCOPE_LINK), byte(unix.RTN_UNICAST)
-		switch {
-		case r.NIC == inet.LoopbackNIC:
-			table, scope, kind = unix.RT_TABLE_LOCAL, unix.RT_SCOPE_HOST, unix.RTN_LOCAL
-		case r.Gateway.Len() != 0:
-			scope = unix.RT_SCOPE_UNIVERSE
+		table := byte(rtTableCompat)
+		if r.Table < 256 {
+			table = byte(r.Table)
 		}
 		prefix := r.Destination.Prefix()
-		b = append(b, familyOf(to), byte(prefix), 0, 0, table, unix.RTPROT_BOOT, scope, kind, 0, 0, 0, 0)
-		b = attribute32(b, unix.RTA_TABLE, int(table))
+		b = append(b, r.Family(), byte(prefix), 0, 0, table, r.Protocol, r.Scope, r.Kind, 0, 0, 0, 0)
+		b = attribute32(b, unix.RTA_TABLE, int(r.Table))
 		if prefix > 0 {
 			b = attribute(b, unix.RTA_DST, to.AsSlice())
+		}
+		b = metric(b, r)
+		b = routeMTU(b, r)
+		if r.SourceHint.Len() != 0 {
+			b = attribute(b, unix.RTA_PREFSRC, r.SourceHint.AsSlice())
 		}
 		if r.Gateway.Len() != 0 {
 			b = attribute(b, unix.RTA_GATEWAY, r.Gateway.AsSlice())
 		}
+		if r.NIC < 0 { // it leads nowhere, of IPv6 by way of lo
+			if r.Family() == unix.AF_INET {
+				return b
+			}
+			return attribute32(b, unix.RTA_OIF, inet.LoopbackNIC)
+		}
 		return attribute32(b, unix.RTA_OIF, int(r.NIC))
 	})
+}
+
+// rtTableCompat stands for a table whose number is too large for a struct rtmsg.
+const rtTableCompat = 252
+
+// metric appends how much a route is preferred.
+func metric(b []byte, r *inet.Route) []byte {
+	if r.Family() == unix.AF_INET6 {
+		return attribute(attribute32(b, unix.RTA_PRIORITY, int(r.Metric)), unix.RTA_PREF, []byte{0}) // ICMPV6_ROUTER_PREF_MEDIUM
+	}
+	if r.Metric != 0 {
+		b = attribute32(b, unix.RTA_PRIORITY, int(r.Metric))
+	}
+	return b
+}
+
+// routeMTU appends how long packets may be that take a route, if it says that.
+func routeMTU(b []byte, r *inet.Route) []byte {
+	if r.MTU == 0 {
+		return b
+	}
+	return attribute(b, unix.RTA_METRICS, attribute32(nil, unix.RTAX_MTU, int(r.MTU)))
+}
+
+// rules tells in which tables packets look for their route: there are no rules but those that Linux begins with.
+func (a *answer) rules(family byte) {
+	const suppressPrefix, priority = 14, 6 // FRA_SUPPRESS_PREFIXLEN, FRA_PRIORITY
+	for _, f := range []byte{unix.AF_INET, unix.AF_INET6} {
+		if family != unix.AF_UNSPEC && family != f {
+			continue
+		}
+		for i, table := range []int{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT} {
+			if f == unix.AF_INET6 && table == unix.RT_TABLE_DEFAULT {
+				continue
+			}
+			a.message(unix.RTM_NEWRULE, unix.NLM_F_MULTI, func(b []byte) []byte {
+				b = append(b, f, 0, 0, 0, byte(table), 0, 0, unix.FR_ACT_TO_TBL, 0, 0, 0, 0)
+				b = attribute32(b, unix.FRA_TABLE, table)
+				b = attribute32(b, suppressPrefix, -1)
+				if i > 0 {
+					b = attribute32(b, priority, 32765+i)
+				}
+				return b
+			})
+		}
+	}
 }

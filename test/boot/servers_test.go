@@ -66,7 +66,34 @@ var serverScripts = []struct {
 		ping -q -c 2 -i 0.2 127.0.0.1 | grep -o '2 received'; ping -q -c 1 ::1 | grep -o '1 received'
 		ip addr show lo | grep -c 'inet 127.0.0.1/8'; ip route get 127.0.0.1 | head -1; ss -Htln | grep -c :90
 		ip addr add 10.1.2.3/24 dev lo && ping -q -c 1 10.1.2.3 | grep -o '1 received'; ip addr del 10.1.2.3/24 dev lo; ip -br addr show lo | grep -c 10.1.2.3`,
-		[]string{"HELLO", "HELLO", "local", "2 received", "1 received", "1", "local 127.0.0.1 dev lo src 127.0.0.1 ", "1", "1 received", "0"}},
+		[]string{"HELLO", "HELLO", "local", "2 received", "1 received", "1", "local 127.0.0.1 dev lo src 127.0.0.1 uid 0 ", "1", "1 received", "0"}},
+	{"ip", false, 128, `
+		exec 2>/dev/null
+		ip addr add 10.1.2.3/24 brd + dev lo label lo:1; ip addr add 10.1.2.4/24 dev lo; ip -4 addr show lo | grep -v valid; ip route show table local | grep 10.1.2
+		ip route add 10.20.0.0/16 dev lo src 10.1.2.3 metric 7; ip route add 10.20.0.0/16 dev lo metric 3; ip route add 10.20.0.0/16 dev lo metric 3 || echo there
+		ip route change 10.21.0.0/16 dev lo || echo not there; ip route replace 10.21.0.0/16 dev lo mtu 1300; ip route add 10.22.0.0/16 via 10.99.0.1 || echo no way
+		ip route add 10.23.0.0/16 dev lo table 77; ip route add unreachable 2001:db8:1::/48
+		for r in 'blackhole 10.30' 'unreachable 10.31' 'prohibit 10.32' 'throw 10.33'; do ip route add $r.0.0/16; done
+		ip route; ip route show table 77; ip -6 route | grep -v fe80; ip rule; ip route get 2001:db8:1::1
+		for n in 20 21 30 31 32 33; do ip route get 10.$n.1.1; done
+		for n in 30 32; do echo | socat - TCP:10.$n.1.1:9 2>&1 | grep -o 'AF=2 .*'; done
+		ip route del 10.20.0.0/16; ip route del 10.20.0.0/16 metric 9; ip route del unreachable 10.30.0.0/16; ip route del 10.31.0.0/16; ip route get 10.31.1.1
+		ip addr del 10.1.2.4/16 dev lo || echo no such prefix; ip addr del 10.1.2.3/24 dev lo; ip route; ip -4 -br addr show lo; ip -s link show lo | grep -c packets; ip -6 addr show lo | grep ::1`,
+		[]string{
+			"1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default qlen 1000", "    inet 127.0.0.1/8 scope host lo",
+			"    inet 10.1.2.3/24 brd 10.1.2.255 scope global lo:1", "    inet 10.1.2.4/24 scope global secondary lo",
+			"local 10.1.2.0/24 dev lo proto kernel scope host src 10.1.2.3 ", "local 10.1.2.3 dev lo proto kernel scope host src 10.1.2.3 ",
+			"local 10.1.2.4 dev lo proto kernel scope host src 10.1.2.3 ", "broadcast 10.1.2.255 dev lo proto kernel scope link src 10.1.2.3 ",
+			"there", "not there", "no way",
+			"10.20.0.0/16 dev lo scope link metric 3 ", "10.20.0.0/16 dev lo scope link src 10.1.2.3 metric 7 ", "10.21.0.0/16 dev lo scope link mtu 1300 ",
+			"blackhole 10.30.0.0/16 ", "unreachable 10.31.0.0/16 ", "prohibit 10.32.0.0/16 ", "throw 10.33.0.0/16 ", "10.23.0.0/16 dev lo scope link ",
+			"unreachable 2001:db8:1::/48 dev lo metric 1024 pref medium",
+			"0:\tfrom all lookup local", "32766:\tfrom all lookup main", "32767:\tfrom all lookup default",
+			"10.20.1.1 dev lo src 10.1.2.3 uid 0 ", "    cache <local> ", "10.21.1.1 dev lo src 10.1.2.3 uid 0 ", "    cache <local> mtu 1300 ",
+			"AF=2 10.30.1.1:9, 16): Invalid argument", "AF=2 10.32.1.1:9, 16): Permission denied", "no such prefix",
+			"10.21.0.0/16 dev lo scope link mtu 1300 ", "blackhole 10.30.0.0/16 ", "prohibit 10.32.0.0/16 ", "throw 10.33.0.0/16 ",
+			"lo               UNKNOWN        127.0.0.1/8 ", "2", "    inet6 ::1/128 scope host ",
+		}},
 	{"tcpdump", false, 256, `
 		tcpdump -i lo -n -U -w seen -Z root udp port 9999 2>said & for i in $(seq 600); do grep -q listening said && break; sleep 0.1; done
 		for i in 1 2 3; do printf "datagram $i" | socat - UDP:127.0.0.1:9998; printf "datagram $i" | socat - UDP:127.0.0.1:9999; done 2>/dev/null
