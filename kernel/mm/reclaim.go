@@ -2,7 +2,9 @@ package mm
 
 import (
 	"runtime"
+	"runtime/debug"
 	"sync"
+	"time"
 
 	"elver/runtime/metal"
 )
@@ -46,6 +48,9 @@ func RegisterLastResort(give func(frames int) int) {
 // Precondition: the caller holds no lock of an address space, and none that a shrinker takes.
 func Reclaim(n int) int {
 	freed := ReclaimCaches(n)
+	if freed < n {
+		freed += collect()
+	}
 	shrinkers.mu.Lock()
 	last := shrinkers.last
 	shrinkers.mu.Unlock()
@@ -53,6 +58,36 @@ func Reclaim(n int) int {
 		freed += last(n - freed)
 	}
 	return freed
+}
+
+// collected is about the last collect.
+var collected struct {
+	mu     sync.Mutex // is held meanwhile, and guards what follows
+	frames uint64     // that it gave back
+	at     time.Time
+}
+
+const (
+	// fewFrames aren't worth a collection.
+	fewFrames = 256
+	// collectAgain is how long after a collection that gave few frames the next one may be.
+	collectAgain = 100 * time.Millisecond
+)
+
+// collect has the Go heap give back what nobody refers to, and returns how many frames that were. By itself, it keeps
+// garbage until as much again was allocated as was in use before.
+func collect() int {
+	collected.mu.Lock()
+	defer collected.mu.Unlock()
+	before := metal.Frames().ByOwner[metal.OwnerGoHeap]
+	if before < fewFrames || collected.frames < fewFrames && time.Since(collected.at) < collectAgain {
+		return 0
+	}
+	runtime.GC() // a sync.Pool keeps things for one collection
+	debug.FreeOSMemory()
+	after := metal.Frames().ByOwner[metal.OwnerGoHeap]
+	collected.frames, collected.at = max(before, after)-after, time.Now()
+	return int(collected.frames)
 }
 
 // ReclaimCaches is Reclaim without the last resort.

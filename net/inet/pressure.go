@@ -1,6 +1,10 @@
 package inet
 
 import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"elver/runtime/metal"
@@ -36,7 +40,11 @@ func (s *Socket) shrinkSend(size int) {
 	}
 	s.unchecked.Store(0)
 	o := s.ep().SocketOptions()
-	if most := allowance(metal.Frames()); most != 0 && o.GetSendBufferSize() > most {
+	most := allowance(metal.Frames())
+	if most == 0 {
+		return
+	}
+	if relieve(); o.GetSendBufferSize() > most {
 		o.SetSendBufferSize(most, false) // without a notice: nobody gets more room
 	}
 }
@@ -45,11 +53,34 @@ func (s *Socket) shrinkSend(size int) {
 func shrinkReceive(o *tcpip.SocketOptions) (before int64) {
 	before = o.GetReceiveBufferSize()
 	most := allowance(metal.Frames())
-	if most == 0 || before <= most {
+	if most == 0 {
+		return 0
+	}
+	if relieve(); before <= most {
 		return 0
 	}
 	o.SetReceiveBufferSize(most, true)
 	return before
+}
+
+// relief is how long after connections had to hold less what they held is looked for.
+const relief = 10 * time.Second
+
+var relieving atomic.Bool
+
+// relieve gives memory back that connections held once they are gone, which the Go heap would keep until as much again is
+// allocated: connections had to hold less.
+func relieve() {
+	if relieving.Swap(true) {
+		return
+	}
+	go func() {
+		defer relieving.Store(false)
+		for crowded() {
+			time.Sleep(relief)
+			runtime.GC()
+		}
+	}()
 }
 
 // growReceive gives a connection that shrinkReceive shrank its own back when there is memory again: as it is, it may

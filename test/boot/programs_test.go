@@ -24,6 +24,7 @@ var selfChecking = []struct {
 	{"boot", "registers", []kind{staticPIE}, 64, []string{"-cpu", "qemu64"}, 0},
 	{"boot", "registers", []kind{staticPIE}, 64, []string{"-cpu", "max,-xsave"}, 0},
 	{"boot", "memory", []kind{staticPIE, staticExe, musl}, 256, nil, 0},
+	{"network", "garbage", []kind{staticPIE, musl}, 128, nil, 0},
 	{"boot", "stack", []kind{staticPIE, staticExe, musl}, 64, nil, 0},
 	{"boot", "files", []kind{staticPIE, musl}, 128, nil, 0},
 	{"boot", "devices", []kind{staticPIE, musl}, 64, nil, 0},
