@@ -154,6 +154,10 @@ var toolchainEdits = []edit{
 	// Larger copies without AVX, which the kernel has not, go byte by byte where they aren't aligned, as packets
 	// seldom are. By words is as right: the last one is copied by itself, and what holds pointers is aligned.
 	{"src/runtime/memmove_amd64.s", "	TESTL	$7, AX\n	JEQ	fwdBy8\n", "	JMP	fwdBy8\n"},
+	// On one CPU there is nobody to steal from, or to wake while the P is in use; and a brief wait is no reason to give it up.
+	{"src/runtime/proc.go", "	if mp.spinning || 2*sched.nmspinning.Load() < gomaxprocs-sched.npidle.Load() {\n", "	if gomaxprocs > 1 && (mp.spinning || 2*sched.nmspinning.Load() < gomaxprocs-sched.npidle.Load()) {\n"},
+	{"src/runtime/proc.go", "func wakep() {\n", "func wakep() {\n	if gomaxprocs == 1 && sched.npidle.Load() == 0 {\n		return\n	}\n"},
+	{"src/runtime/proc.go", "beforeIdle(now, pollUntil)", "metalLinger(pp, now, pollUntil)"},
 	// A pool keeps more than one thing where no other CPU looks for it: a packet takes and gives back several.
 	{"src/sync/pool.go", "	private any       // Can be used only by the respective P.\n", "	private any       // Can be used only by the respective P.\n	more    [8]any    // as private; the first count are set\n	count   int\n"},
 	{"src/sync/pool.go", "		l.private = x\n	} else {\n", "		l.private = x\n	} else if l.count < len(l.more) {\n		l.more[l.count] = x\n		l.count++\n	} else {\n"},

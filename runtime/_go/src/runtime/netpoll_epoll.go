@@ -17,7 +17,11 @@ var metalIRQ = struct {
 	noted   [4]uint64 // a bit for each vector
 	waiter  [256]guintptr
 	wake    atomic.Uint32 // netpollBreak's
+	brief   bool          // the last time without work was shorter than metalBrief
 }{slice: 1}
+
+// metalBrief is for how long metalLinger waits, in nanoseconds.
+const metalBrief = 1e6
 
 func netpollinit()                                 {}
 func netpollIsPollDescriptor(fd uintptr) bool      { return false }
@@ -39,14 +43,42 @@ func netpoll(delay int64) (gList, int32) {
 		return list, 0
 	}
 	if metalIRQ.wake.Swap(0) == 0 {
-		deadline := int64(metalForever)
+		now, deadline := metalNanotime(), int64(metalForever)
 		if delay > 0 {
-			deadline = metalNanotime() + delay
+			deadline = now + delay
 		}
 		metalSleep(metalWaitPoll, deadline)
 		metalIRQ.wake.Store(0)
+		metalIRQ.brief = metalNanotime()-now < metalBrief
 	}
 	return metalTakeIRQs(), 0
+}
+
+// metalLinger is called when the scheduler finds nothing to do, and keeps its P while the wait for an interrupt or the
+// next timer is brief, as it is when the last one was: between the packets of a conversation. To give the P back and
+// get it again takes several times as long as what else is done about an interrupt. It returns the goroutine that
+// waited for the interrupt, or says that there may be others, or neither: then the wait isn't brief.
+func metalLinger(pp *p, now, pollUntil int64) (gp *g, otherReady bool) {
+	if !metalIRQ.brief || gomaxprocs > 1 || sched.gcwaiting.Load() || pp.runSafePointFn != 0 || gcBlackenEnabled != 0 || !sched.runq.empty() {
+		return nil, false
+	}
+	now = metalNanotime()
+	deadline := now + metalBrief
+	if pollUntil != 0 {
+		deadline = min(deadline, pollUntil)
+	}
+	if now < deadline {
+		metalSleep(metalWaitPoll, deadline)
+		now = metalNanotime()
+		sched.lastpoll.Store(now)
+	}
+	if list := metalTakeIRQs(); !list.empty() {
+		gp = list.pop()
+		injectglist(&list)
+		return gp, false
+	}
+	metalIRQ.brief = deadline == pollUntil
+	return nil, pollUntil != 0 && now >= pollUntil || !sched.runq.empty()
 }
 
 // metalTakeIRQs returns the goroutines that wait for a noted vector. A vector that nobody waits
