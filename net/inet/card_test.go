@@ -99,6 +99,9 @@ func (w wired) SupportedGSO() stack.SupportedGSO {
 	return stack.GVisorGSOSupported
 }
 
+// HasRoom is always true: a wire keeps nothing back.
+func (wired) HasRoom() bool { return true }
+
 func (w wired) WriteFrame(pieces [][]byte, _ *stack.GSO) tcpip.Error {
 	w.wire.send(true, pieces...)
 	return nil

@@ -224,6 +224,9 @@ func (e Ethernet) HoldFrame(pieces [][]byte, gso *stack.GSO, data stack.PacketDa
 	return e.card.hold(pieces, gso, data)
 }
 
+// HasRoom says whether a few frames can be sent at once, so that whoever may not wait sends them.
+func (e Ethernet) HasRoom() bool { return e.card.hasRoom() }
+
 // Up says whether the cable is plugged in.
 func (e Ethernet) Up() bool { return !e.card.down.Load() }
 
@@ -679,6 +682,26 @@ func (l *Link) transmit(pieces [][]byte, gso *stack.GSO, headers, data int, held
 			l.waitForRoom()
 		}
 	}
+}
+
+// hasRoom says whether a few small packets can be sent without waiting.
+func (l *Link) hasRoom() bool {
+	const enough = fewSending / 4
+	if l.ready() >= enough {
+		return true
+	}
+	l.send.Poll()
+	return l.ready() >= enough
+}
+
+// ready returns how many small packets can be sent without waiting, at least.
+func (l *Link) ready() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0
+	}
+	return len(l.idle) + max(fewSending-l.made, 0)
 }
 
 // waitForRoom waits until the device has sent something, or a while.

@@ -255,6 +255,9 @@ func (a *Arrival) Count() {
 	}
 }
 
+// MayAnswer says whether a few segments can be sent from the receiver, which may not wait.
+func (a *Arrival) MayAnswer() bool { return a.nic.frames != nil && a.nic.frames.HasRoom() }
+
 // Drop gives the frame back. The receiver does that, or Packet, before it returns true.
 func (a *Arrival) Drop() { a.view.Release() }
 

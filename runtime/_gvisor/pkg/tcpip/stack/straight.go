@@ -7,9 +7,10 @@ import (
 )
 
 // FrameWriter is a link of Ethernet that takes frames in pieces: all headers, and then what follows them. It keeps
-// none of them. The errors are those of WritePackets.
+// none of them. The errors are those of WritePackets. HasRoom says whether a few can be sent without waiting.
 type FrameWriter interface {
 	WriteFrame(pieces [][]byte, gso *GSO) tcpip.Error
+	HasRoom() bool
 }
 
 // Where headers begin in those of a Straight: the transport's always at the same place, what comes before it ends

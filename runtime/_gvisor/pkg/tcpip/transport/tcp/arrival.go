@@ -49,7 +49,7 @@ func (e *Endpoint) receiveAny(a *stack.Arrival, h header.TCP) {
 	if s.flags.Contains(header.TCPFlagRst) {
 		e.stack.Stats().TCP.ResetsReceived.Increment()
 	}
-	if e.enqueueSegment(s) && !e.isOwnedByUser() {
+	if e.enqueueSegment(s) && !e.isOwnedByUser() && !e.handleInPlace(a, s) {
 		d := &e.protocol.dispatcher
 		p := &d.processors[0]
 		if len(d.processors) > 1 {
