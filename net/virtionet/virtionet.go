@@ -405,7 +405,7 @@ func (l *Link) deliver() {
 	d, t := l.dispatcher.Load(), l.taker.Load()
 	// What arrives waits in the Go heap for programs to read it. The last memory is not for that: TCP's peers
 	// send again what is dropped.
-	if f := metal.Frames(); f.Free < f.Reserve/8 {
+	if free, reserve := metal.FreeFrames(); free < reserve/8 {
 		d, t = nil, nil
 	}
 	for i, in := range l.received {

@@ -54,6 +54,9 @@ func Frames() Stats {
 	return s
 }
 
+// FreeFrames is Free and Reserve of Frames, for who asks often.
+func FreeFrames() (free, reserve uint64)
+
 // MachineSize returns how much memory the machine has, in bytes: what its owner asked for.
 func MachineSize() uint64
 

@@ -263,6 +263,12 @@ func Frames() Stats {
 	return s
 }
 
+// FreeFrames is Free and Reserve of Frames.
+func FreeFrames() (free, reserve uint64) {
+	s := Frames()
+	return s.Free, s.Reserve
+}
+
 var started = time.Now()
 
 // TSC returns the time stamp counter.

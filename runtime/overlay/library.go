@@ -171,6 +171,11 @@ var edits = []edit{
 	{"pkg/buffer/chunk.go", "	\"gvisor.dev/gvisor/pkg/bits\"\n", "	\"math/bits\"\n\n"},
 	// Scoreboards share what they keep for their trees.
 	{"pkg/tcpip/transport/tcp/sack_scoreboard.go", "		ranges:    btree.NewG[header.SACKBlock](defaultBtreeDegree, sackBlockLess),\n", "		ranges:    newRanges(),\n"},
+	// How long options may get is known without making them.
+	{
+		"pkg/tcpip/transport/tcp/endpoint.go", "	var maxSackBlocks [header.TCPMaxSACKBlocks]header.SACKBlock\n	options := e.makeOptions(maxSackBlocks[:])\n	size = len(options)\n	putOptions(options)\n\n	return size\n",
+		"	return e.mostOptions()\n",
+	},
 	// The counters, a kilobyte of pointers, aren't copied to count.
 	{"pkg/tcpip/stack/stack.go", "func (s *Stack) Stats() tcpip.Stats {\n	return s.stats\n", "func (s *Stack) Stats() *tcpip.Stats {\n	return &s.stats\n"},
 	{"pkg/tcpip/stack/route.go", "func (r *Route) Stats() tcpip.Stats {\n", "func (r *Route) Stats() *tcpip.Stats {\n"},

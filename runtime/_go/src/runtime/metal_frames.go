@@ -455,6 +455,14 @@ func metal_WholeRefs(pa uint64) uint32 {
 	return metalCounted(uintptr(pa)).refs
 }
 
+// metal_FreeFrames returns how many frames are free, and how many of them are kept for the Go heap.
+//
+//go:linkname metal_FreeFrames elver/runtime/metal.FreeFrames
+//go:nosplit
+func metal_FreeFrames() (free, reserve uint64) {
+	return uint64(metalFrames.free), uint64(metalFrames.reserve)
+}
+
 //go:linkname metal_frameStats elver/runtime/metal.frameStats
 //go:nosplit
 func metal_frameStats(counts *[5 + metalOwners]uint64) {

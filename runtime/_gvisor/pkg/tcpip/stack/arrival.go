@@ -22,6 +22,7 @@ var changes atomic.Uint32
 type arrivals struct {
 	now   Arrival
 	known pair
+	once  flow // what is not remembered
 }
 
 // pair is a pair of addresses that packets may come from and to, while changes is what it was.
@@ -130,7 +131,7 @@ func (n *nic) TakeFrame(view *buffer.View, checked bool) bool {
 	}
 	a.nic, a.view, a.Checked, a.stats = n, view, checked, f.pair.stats
 	taken := f.to.Receive(a)
-	a.view = nil
+	a.view, n.arrivals.once.to = nil, nil
 	return taken
 }
 
@@ -189,7 +190,11 @@ func (n *nic) find(proto tcpip.NetworkProtocolNumber, id TransportEndpointID, en
 	if !ok {
 		return nil
 	}
-	f := &flow{id: id, nic: n, to: to, pair: p, proto: proto}
+	f := &n.arrivals.once
+	if exact {
+		f = new(flow)
+	}
+	*f = flow{id: id, nic: n, to: to, pair: p, proto: proto}
 	if exact {
 		// Who takes the endpoint away waits for the lock before, and has this forgotten after.
 		entry.Store(f)

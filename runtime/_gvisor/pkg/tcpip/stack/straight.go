@@ -41,6 +41,7 @@ type Straight struct {
 	to      tcpip.LinkAddress
 	params  NetworkHeaderParams
 	pieces  [][]byte
+	few     [4][]byte // where pieces are, as a rule
 }
 
 // NewStraight returns the straight way along r, nil if r's interface has none.
@@ -58,6 +59,7 @@ func NewStraight(r *Route) *Straight {
 	if n.blocks.size != 0 {
 		w.holder, _ = n.frames.(FrameHolder)
 	}
+	w.pieces = w.few[:0]
 	switch r.NetProto() {
 	case header.IPv4ProtocolNumber:
 		w.begin, w.leastMTU = straightTransport-header.IPv4MinimumSize-header.EthernetMinimumSize, header.IPv4MinimumMTU

@@ -45,7 +45,11 @@ func (e *Endpoint) receiveAny(a *stack.Arrival, h header.TCP) {
 	e.countReceived()
 	s := newArrived(a, h, e.stack.Clock().NowMonotonic())
 	s.options = h[header.TCPMinimumSize:]
-	s.parsedOptions = header.ParseTCPOptions(s.options)
+	if t, stamped, ok := parseStamps(s.options); ok {
+		s.parsedOptions = header.TCPOptions{TS: stamped, TSVal: t.value, TSEcr: t.echo}
+	} else {
+		s.parsedOptions = header.ParseTCPOptions(s.options)
+	}
 	if s.flags.Contains(header.TCPFlagRst) {
 		e.stack.Stats().TCP.ResetsReceived.Increment()
 	}

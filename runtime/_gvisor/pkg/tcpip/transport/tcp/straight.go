@@ -119,6 +119,22 @@ func (e *Endpoint) sendSynStraight(r *stack.Route, tf *tcpFields) bool {
 	return true
 }
 
+// mostOptions returns how long the options of a segment may get.
+//
+// +checklocks:e.mu
+func (e *Endpoint) mostOptions() int {
+	const padding, stamps, block, room = 2, 10, 8, maxOptionSize
+	n := 0
+	if e.SendTSOk {
+		n = padding + stamps
+	}
+	if e.SACKPermitted {
+		n += padding + 2
+		n += min((room-n)/block, header.TCPMaxSACKBlocks) * block
+	}
+	return n
+}
+
 // putOptions writes the options of a segment of an established connection, as makeOptions does, and returns their
 // length.
 //
